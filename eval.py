@@ -1,0 +1,277 @@
+"""How good is a prover? pass@k with a confidence interval, entropy, length, variety; a table, eval.json and a picture.
+
+    python eval.py out/fd                        # a run: its student, on the held-out test theorems
+    python eval.py out/fd out/grpo --samples 16  # several runs side by side
+    python eval.py --model tiny                  # the untrained base
+    python eval.py --model tiny --feedback tutor # the same with feedback about a first attempt in the prompt
+
+Attempts are sampled at temperature 1, nothing cut off (top-p 1, top-k 0) and judged by Lean. An attempt on which Lean itself
+failed (`timeout`, `crash`) is counted apart and left out of n, never taken for a wrong proof.
+"""
+import json
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from tqdm import tqdm
+
+import fd_mini
+from feedback import build_prompt, extract_proof, make_feedback
+from lean_env import LeanEnv, Rollout, Theorem
+
+HERE = Path(__file__).resolve().parent
+MACHINE_FAILED = ("timeout", "crash")  # verdicts that say nothing about the proof
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# data and rollouts (train.py uses both)
+
+
+def load_theorems(data: str, split: str = "train") -> list[Theorem]:
+    """Theorems from a jsonl file, or from the toy's `split`.
+
+    A row needs "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header" and "proof".
+    Errors: ValueError that names the file, the line and the field.
+    """
+    return [Theorem(row["name"], row["statement"], row.get("header"), row.get("proof")) for row in load_rows(data, split)]
+
+
+def load_rows(data: str, split: str = "train") -> list[dict]:
+    """The checked rows of a jsonl file as dictionaries (warm-up rows also carry "feedback")."""
+    path = HERE / "data" / f"toy_{split}.jsonl" if data == "toy" else Path(data)
+    if not path.is_file():
+        raise ValueError(f"--data {data}: there is no file {path}. Give `toy` or the path of a jsonl file.")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}). One object per line is expected.") from None
+        for field in ("name", "statement"):
+            if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
+                raise ValueError(f'{path}, line {number}: the field "{field}" is missing or not a text.')
+        for field in ("header", "proof", "feedback"):
+            if not isinstance(row.get(field), (str, type(None))):
+                raise ValueError(f'{path}, line {number}: the field "{field}" is neither a text nor null.')
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: the file holds no theorem.")
+    return rows
+
+
+def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
+    """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
+
+    feedback: None, or one text (or None) per theorem that goes into its prompt. timings: a dict that gets the seconds spent
+    in "sample" and "lean".
+    """
+    clock = time.perf_counter()
+    room = policy.max_positions - max_new_tokens
+    prompts = [build_prompt(policy.tokenizer, t, f, room) for t, f in zip(theorems, feedback or [None] * len(theorems))]
+    generator = torch.Generator().manual_seed(seed)
+    with policy.act_as(who):
+        samples = fd_mini.sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=generator, batch_size=batch_size)
+    chat = bool(policy.tokenizer.chat_template)
+    rollouts = []
+    for theorem, prompt, (ids, finished) in zip(theorems, prompts, samples):
+        text = policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids], clean_up_tokenization_spaces=False)
+        rollouts.append(Rollout(theorem, prompt, ids, [True] * len(ids), None, None, finished, text))
+    sampled = time.perf_counter()
+    # A text cut by the length limit is judged like any other: what Lean accepts is a proof.
+    verdicts = env.check([(r.theorem, extract_proof(r.text, chat)) for r in rollouts])
+    for rollout, verdict in zip(rollouts, verdicts):
+        rollout.verdict = verdict
+    if timings is not None:
+        timings.update(sample=sampled - clock, lean=time.perf_counter() - sampled)
+    return rollouts
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# metrics
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Unbiased pass@k from n attempts of which c are right: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, eq. 1). Needs 1 <= k <= n.
+
+    >>> pass_at_k(10, 3, 1), round(pass_at_k(10, 3, 5), 4)
+    (0.3, 0.9167)
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"pass@{k} needs at least {k} attempts and 0 <= c <= n, got n = {n}, c = {c}")
+    if n - c < k:
+        return 1.0
+    wrong = 1.0  # the chance that k attempts drawn without replacement are all wrong
+    for i in range(n - c + 1, n + 1):
+        wrong *= 1 - k / i
+    return 1 - wrong
+
+
+def tactics_of(proof: str) -> set[str]:
+    """The words that start a line of a proof, bullets aside: {"intro", "exact"}."""
+    return set(re.findall(r"^[\s·]*([A-Za-z_]\w*)", extract_proof(proof).partition("\n")[2], re.MULTILINE))
+
+
+def confidence(values: list[float], seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over problems: 1,000 resamples."""
+    values = torch.tensor(values, dtype=torch.float64)
+    draws = torch.randint(len(values), (1000, len(values)), generator=torch.Generator().manual_seed(seed))
+    low, high = torch.quantile(values[draws].mean(1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source=None, who="student", batch_size=64) -> dict:
+    """`samples` attempts at every theorem -> {"pass@1": ..., "entropy": nats per token, "length": tokens, ...}.
+
+    source: a feedback source; then a first attempt is made and judged, and what counts is the attempt that has read the
+    feedback about it. left_out counts attempts on which Lean failed or nothing could be said. Entropy is full-vocabulary,
+    over all sampled tokens, those of attempts cut by the limit included.
+    """
+    rights, totals = [0] * len(theorems), [0] * len(theorems)
+    entropies, tokens, finished, failures, tactics = 0.0, 0, 0, 0, set()
+    for n in tqdm(range(samples), desc="attempts", disable=samples == 1, leave=False):
+        stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
+        rollouts = roll_out(policy, env, theorems, max_new_tokens, stream, None, who, batch_size)
+        told = source.write(rollouts) if source else [None] * len(rollouts)
+        if source:
+            rollouts = roll_out(policy, env, theorems, max_new_tokens, stream + 1, told, who, batch_size)
+        for i, rollout in enumerate(rollouts):
+            if rollout.verdict.status in MACHINE_FAILED or (source and told[i] is None):
+                failures += 1
+                continue
+            totals[i] += 1
+            if rollout.verdict.status == "proved":
+                rights[i] += 1
+                tactics |= tactics_of(rollout.text)
+        with policy.act_as(who), torch.no_grad():
+            for start in range(0, len(rollouts), batch_size):
+                part = rollouts[start : start + batch_size]
+                hidden = policy.hidden([r.prompt_ids for r in part], [r.completion_ids for r in part])  # [sum T, D]
+                entropies += fd_mini.chunked_entropy(hidden, policy.head, 1024).sum().item()
+        tokens += sum(len(r.completion_ids) for r in rollouts)
+        finished += sum(r.finished for r in rollouts)
+    result = {"problems": len(theorems), "samples": samples, "seed": seed, "left_out": failures}
+    for k in (1, 2, 4, 8, 16):
+        scores = [pass_at_k(n, c, k) for n, c in zip(totals, rights) if n >= k]
+        if k <= samples and scores:
+            result[f"pass@{k}"] = sum(scores) / len(scores)
+            result[f"pass@{k}_ci"] = confidence(scores)
+    result |= {"entropy": entropies / max(tokens, 1), "length": tokens / (len(theorems) * samples),
+               "cut": 1 - finished / (len(theorems) * samples), "tactics": len(tactics)}
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# table and picture
+
+
+@dataclass
+class Config:
+    """Evaluate runs, or a model that no run has trained."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]] = ()  # folders written by train.py
+    model: str = ""  # evaluate this model as it is, without adapters, beside the runs
+    data: str = "toy"  # theorems to judge by: toy (its test set) or a jsonl file
+    split: str = "test"  # which of the toy's sets: settings are chosen on valid, results quoted on test
+    samples: int = 16  # attempts per theorem; pass@k needs k of them
+    who: Literal["student", "teacher"] = "student"  # which adapters
+    feedback: str = ""  # judge the attempt after this feedback on a first one: tutor, lean, ...
+    problems: int = 0  # only the first so many theorems; 0: all
+    max_new_tokens: int = 0  # longest attempt; 0: as the run was trained, 80 for the toy
+    seed: int = 0  # of the attempts
+    quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base
+    lean: str = "auto"  # auto, wheel, or the path of a lean executable
+    lean_project: str = ""  # a Lake project to check proofs in
+    out: str = ""  # folder for eval.json and eval.png; empty: the first run's, or out/base
+
+
+def load_run(folder: str, who: str, quantize: str):
+    """The policy of a run with its adapters, and the run's config. Errors: ValueError when there is no run."""
+    path = Path(folder)
+    if not (path / "config.json").is_file() or not (path / "ckpt" / "state.pt").is_file():
+        raise ValueError(f"{folder} holds no finished run (config.json and ckpt/ are missing). Train one: python train.py --out {folder}")
+    config = json.loads((path / "config.json").read_text())
+    policy = fd_mini.Policy(config["model"], rank=config["lora_rank"], quantize=quantize, seed=config["seed"])
+    policy.load(path / "ckpt" / who, who)
+    return policy, config
+
+
+def table(results: dict) -> str:
+    """Rows of results as aligned text, one line each."""
+    ks = [k for k in (1, 2, 4, 8, 16) if any(f"pass@{k}" in r for r in results.values())]
+    width = max(map(len, results))
+    lines = [f"{'':{width}}  " + "  ".join(f"pass@{k:<2}" for k in ks) + "   pass@1 95 % CI   entropy  length  cut   tactics"]
+    for name, r in results.items():
+        cells = "  ".join(f"{r[f'pass@{k}']:7.3f}" if f"pass@{k}" in r else "      -" for k in ks)
+        low, high = r.get("pass@1_ci", (float("nan"),) * 2)
+        lines.append(f"{name:{width}}  {cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:6d}")
+    return "\n".join(lines)
+
+
+def picture(results: dict, runs, path: Path):
+    """pass@k of every row, and the validation curves of the runs: pass@1 and entropy over steps."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
+    styles = ["o-", "s--", "^-.", "D:", "v-", "x--"]  # told apart without colour as well
+    for style, (name, r) in zip(styles * 9, results.items()):
+        ks = [k for k in (1, 2, 4, 8, 16) if f"pass@{k}" in r]
+        bars = [[r[f"pass@{k}"] - r[f"pass@{k}_ci"][0] for k in ks], [r[f"pass@{k}_ci"][1] - r[f"pass@{k}"] for k in ks]]
+        axes[0].errorbar(ks, [r[f"pass@{k}"] for k in ks], yerr=bars, fmt=style, capsize=3, label=name)
+    for style, run in zip(styles[1:] * 9, runs):
+        curve = Path(run) / "valid.jsonl"
+        rows = [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else []
+        for axis, metric in zip(axes[1:], ("pass@1", "entropy")):
+            axis.plot([r["step"] for r in rows], [r[metric] for r in rows], style, label=run)
+    axes[0].set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log", xticks=(1, 2, 4, 8, 16), xticklabels=(1, 2, 4, 8, 16))
+    axes[0].minorticks_off()
+    axes[1].set(xlabel="optimiser step", title="validation pass@1", ylim=(0, 1))
+    axes[2].set(xlabel="optimiser step", title="entropy (nats per token)")
+    axes[2].set_ylim(bottom=0)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=130)
+
+
+def main(cfg: Config) -> dict:
+    if not cfg.runs and not cfg.model:
+        raise ValueError("nothing to evaluate: give the folder of a run (python eval.py out/fd) or --model tiny")
+    if cfg.samples < 1 or cfg.problems < 0 or cfg.max_new_tokens < 0:
+        raise ValueError("--samples must be at least 1, --problems and --max-new-tokens not negative")
+    theorems = load_theorems(cfg.data, cfg.split)[: cfg.problems or None]
+    env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
+    print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}", flush=True)
+    source = make_feedback(cfg.feedback) if cfg.feedback else None
+    results = {}
+    for name in (*([cfg.model] if cfg.model else []), *cfg.runs):
+        if name in cfg.runs:
+            policy, config = load_run(name, cfg.who, cfg.quantize)
+        else:
+            policy, config = fd_mini.Policy(name, quantize=cfg.quantize), {"max_new_tokens": 80}  # fresh adapters do nothing
+        clock = time.perf_counter()
+        label = name + (f" + {cfg.feedback}" if source else "") + (" (teacher)" if cfg.who == "teacher" else "")
+        result = evaluate(policy, env, theorems, cfg.samples, cfg.max_new_tokens or config["max_new_tokens"], cfg.seed, source, cfg.who)
+        results[label] = result | {"data": cfg.data, "split": cfg.split, "seconds": time.perf_counter() - clock}
+    print(table(results))
+    out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "eval.json").write_text(json.dumps(results, indent=1))
+    picture(results, cfg.runs, out / "eval.png")
+    print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
+    return results
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"eval.py: {error}")

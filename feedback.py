@@ -1,0 +1,219 @@
+"""What the teacher is told: every source of feedback, and how feedback is worded into the prompt.
+
+The teacher is the same model as the student; all it knows more is a text F(y) about the student's attempt y. Here are the
+prompts without and with F(y), the way back from a completion to a proof, and the sources of F(y), asked after every attempt.
+"""
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import requests
+import urllib3
+
+from lean_env import Rollout, Theorem, Verdict
+
+
+def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_tokens: int | None = None) -> list[int]:
+    """Token ids of the student's prompt (feedback None or "") or of the teacher's. Both end in the same text, so that the teacher
+    judges the student's completion from the same place. What does not fit into `max_tokens` is cut from the end of the feedback,
+    never from the problem; ValueError when the problem alone does not fit. Worked example, feedback "1. Write `intro`.":
+        student:                             theorem t (p : Prop) : p → p := by⏎
+        teacher:  /- 1. Write `intro`. -/⏎   theorem t (p : Prop) : p → p := by⏎
+    and both go on with "  intro h⏎  exact h". With a chat template the same two parts stand in one user message (feedback, then
+    the code in a fence), and the template adds the same assistant header to both.
+    """
+    header, code = theorem.header.rstrip() + "\n" if theorem.header else "", f"{theorem.statement} := by\n"
+
+    def encode(words: list[str]) -> list[int]:
+        told = "".join(words)
+        if not tokenizer.chat_template:
+            ids = tokenizer(header + f"/- {told} -/\n" * bool(told) + code)["input_ids"]
+            return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers end every text
+        content = (f"Advice for this problem:\n{told}\n\n" * bool(told) + "Complete the following Lean 4 code. Answer with the "
+                   f"whole theorem in one lean4 block.\n\n```lean4\n{header}{code}```")
+        text = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
+        return tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written the special tokens
+
+    told = (feedback or "").strip().replace("-/", "- /").replace("/-", "/ -")  # must not close the comment around it
+    for token in (token.content for token in tokenizer.added_tokens_decoder.values() if token.special):
+        told = told.replace(token, f"{token[0]} {token[1:]}")  # nor end the message with a special token that it quotes
+    words, room = re.findall(r"\s*\S{1,20}", told), float("inf") if max_tokens is None else max_tokens
+    fit = bisect_right(range(len(words) + 1), room, key=lambda n: len(encode(words[:n]))) - 1  # the most words that fit
+    if fit < 0:
+        raise ValueError(f"theorem {theorem.name}: its prompt has {len(encode([]))} tokens and {room} fit; leave it out")
+    return encode(words[:fit])
+
+
+def extract_proof(text: str, chat: bool | None = None) -> str:
+    """The whole proof term in a completion: "  intro h\\n  exact h" gives "by\\n  intro h\\n  exact h".
+    A raw completion goes on from ":= by" and ends at a closing fence. In a chat answer the last lean block counts; where it
+    repeats the theorem, the proof follows the first `:=` outside all brackets. chat None: it is one if it opens a lean block.
+    """
+    blocks = [] if chat is False else re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL)
+    if not blocks:
+        return "by\n" + text.split("```")[0].rstrip()
+    block, depth = blocks[-1].rstrip(), 0
+    starts = [match.end() for match in re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE)]
+    for i in range(starts[-1] if starts else len(block), len(block)):
+        depth += (block[i] in "([{⟨") - (block[i] in ")]}⟩")
+        if depth == 0 and block.startswith(":=", i):
+            return block[i + 2:].strip()
+    return block.strip() if re.match(r"\s*by\b", block) else "by\n" + block
+
+
+# Lean 3 name -> Lean 4 name: what a prover that learnt an older Lean gets wrong, and what feedback can tell it.
+OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl", "or.inl": "Or.inl",
+            "or.inr": "Or.inr", "and.intro": "And.intro", "iff.intro": "Iff.intro", "eq.symm": "Eq.symm"}
+OUTDATED |= {f"nat.{lemma}": f"Nat.{lemma}" for lemma in
+             "add_comm add_assoc add_zero zero_add mul_comm mul_one one_mul le_refl zero_le le_succ".split()}
+CURRENT = {new: old for old, new in OUTDATED.items()}
+# A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
+NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
+
+
+def tutor(rollout: Rollout, style: int = 4) -> str:
+    """One to three sentences about an attempt, by rule: the offline stand-in for a strong LLM. It may look at the reference
+    proof, which the student never sees. Styles as in LEVELS: 1 prose and 2 items about the attempt, 3 and 4 orders that stand
+    on their own. Attempt "  assume h\\n  exact k", reference "by\\n  intro h\\n  exact h", style 4:
+        1. Write `intro`, not `assume`.
+        2. Use `exact h`, not `exact k`.
+    """
+    attempt, proved = extract_proof(rollout.text), rollout.verdict.status == "proved"
+    reference = rollout.theorem.proof or (attempt if proved else "")
+    known = NAME.findall(reference)
+    stale = {old: new for old, new in OUTDATED.items() if old not in known and not proved}  # what Lean accepts is current
+    told = used = [old for old in NAME.findall(attempt) if old in stale]
+    if style >= 3:  # names come after successes too: once feedback is silent about them, the teacher unteaches them
+        told = [CURRENT[new] for new in known if new in CURRENT] + used
+    items = ["; ".join([f"write `{OUTDATED[old]}`, not `{old}`" for old in dict.fromkeys(told)][:4])]
+    if not proved:
+        attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
+        items.append(_repair(attempt, reference, rollout.verdict, only_names=bool(used)))
+    items.append("be shorter: stop as soon as the goal is closed" * (style != 3 and not rollout.finished))
+    items = [" ".join(item.split()[:44]) for item in items if item] or ["keep the proof short and stop when the goal is closed"]
+    lead = "The attempt was right: " if proved else "The attempt missed this: "
+    items = [f"{item[0].upper()}{item[1:]}." if style >= 3 else f"{lead}{item}." for item in items]
+    return " ".join(items) if style == 1 else "\n".join(f"{i}. {item}" for i, item in enumerate(items, 1))
+
+
+def _repair(attempt: str, reference: str, verdict: Verdict, only_names: bool) -> str:
+    """An order about the first line that is not the reference's, or about Lean's first error; "" if only names were wrong."""
+    lines = [re.sub(r"\A\s*by\b", "", proof).replace("·", " ").splitlines() for proof in (attempt, reference)]
+    steps, wanted = ([" ".join(line.split()) for line in proof if line.strip()] for proof in lines)
+    for i, want in enumerate(wanted):
+        got = steps[i] if i < len(steps) else ""
+        if got != want:  # garbage is not worth quoting
+            return f"use `{want}`" + f", not `{got}`" * (0 < len(got) <= 60 and got.isprintable() and "`" not in got)
+    if wanted and (len(steps) > len(wanted) or only_names):
+        return f"stop after `{wanted[-1]}`" * (len(steps) > len(wanted))
+    errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
+    return f"avoid the error: {errors[0]}" if errors else "prove the statement itself, without `sorry` or new axioms"
+
+
+# What is demanded of a language model; style N takes the first N (the paper's four nested prompts, in our words).
+LEVELS = [
+    "You are an expert Lean 4 tutor. Read a problem and an attempt to solve it, and write short, practical advice.",
+    "Write 1 to 3 numbered items of 10 to 50 words about errors, useful or useless steps; start with \"1.\", add nothing else.",
+    "Serve whoever tries this problem next and never saw the attempt: orders that quote Lean names; no student, no \"you\".",
+    "Where tools can be called, order their use. If the attempt was cut by the token limit, order a shorter answer.",
+]
+
+
+def instruction(rollout: Rollout, style: int = 4) -> str:
+    """The whole request to a language model: the demands, the problem, the attempt and Lean's last word on it."""
+    attempt = rollout.text + "\n(cut by the token limit)" * (not rollout.finished)
+    return "\n\n".join([*LEVELS[:style], f"# Problem\n{rollout.theorem.statement}", f"# Attempt\n{attempt}",
+                        f"# Lean's output\n{lean_output(rollout.verdict)}", "# Advice\n"])
+
+
+def lean_output(verdict: Verdict) -> str:
+    """Status and messages as text, at most 4,000 characters: one broken line can make hundreds of errors."""
+    return "\n".join([verdict.status, *(f"{m['severity']}, line {m['line']}: {m['data']}" for m in verdict.messages)])[:4000]
+
+
+def clean_answer(text: str | None, cut: bool = False) -> str | None:
+    """A model's answer without its thinking; of a cut one only the complete numbered items. None when nothing is left."""
+    text = re.sub(r"<think>.*?</think>", "", text or "", flags=re.DOTALL)
+    text = text.split("</think>")[-1].split("<think>")[0]  # the opening tag can stand in the prompt, the closing one be cut off
+    items = r"^\s*\d+[.)].*?(?=^\s*\d+[.)])"  # an item is complete when another one follows
+    return ("".join(re.findall(items, text, re.DOTALL | re.MULTILINE)) if cut else text).strip() or None
+
+
+def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int, backoff: float) -> Callable:
+    """A language model behind HTTP as a function texts -> answers, None where all tries failed; it raises SystemExit with advice
+    when most do. kind: "ollama" (its own chat API) or "openai" (any server's chat/completions); timeout: seconds of silence."""
+    default = {"ollama": "http://localhost:11434", "openai": "https://api.openai.com/v1"}[kind]
+    url = (url.rstrip("/") or default) + {"ollama": "/api/chat", "openai": "/chat/completions"}[kind]
+    if not model or not re.fullmatch(r"https?://[^\s@?#]+", url):  # and nothing secret in what is printed and logged
+        raise ValueError(f"feedback {kind}: write {kind}:MODEL or {kind}:MODEL@http://HOST:PORT, without a user or a key in it")
+    # Four more tries after connection errors, timeouts and these answers; growing pauses, never shorter than Retry-After.
+    retry = urllib3.Retry(4, allowed_methods=None, status_forcelist=[408, 409, 429, *range(500, 600)], raise_on_status=False,
+                          backoff_factor=backoff, backoff_jitter=backoff)
+    session, adapter = requests.Session(), requests.adapters.HTTPAdapter(max_retries=retry, pool_maxsize=max_parallel)
+    session.adapters = {"http://": adapter, "https://": adapter}
+    key = os.environ.get("OPENAI_API_KEY", "").strip() if kind == "openai" else ""
+    session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
+    pool, failed = ThreadPoolExecutor(max_parallel), []  # failed: one bool a request
+
+    def ask(text: str, least: int) -> str | None:
+        body, answer = {"model": model, "stream": False, "messages": [{"role": "user", "content": text}]}, None
+        if kind == "ollama":  # its default of 4,096 cuts in silence; powers of two, for each new size reloads the model
+            body["options"] = {"num_ctx": max(8192, 1 << (len(text) // 2 + 4096).bit_length())}
+        try:
+            reply = session.post(url, json=body, timeout=(10, timeout), allow_redirects=False)
+            error = f"HTTP {reply.status_code} {' '.join(reply.text.replace(key or chr(0), '***').split())[:200]}"
+            if reply.status_code == 200:
+                choice = reply.json() if kind == "ollama" else reply.json()["choices"][0]
+                cut = "length" in (choice.get("done_reason"), choice.get("finish_reason"))
+                answer = clean_answer(choice["message"]["content"], cut)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, LookupError, TypeError, AttributeError) as exception:
+            error = type(exception).__name__  # not its text, which can quote headers
+        failed.append(answer is None)
+        if answer is None and len(failed) >= least and 2 * sum(failed[-32:]) > len(failed[-32:]):
+            raise SystemExit(f"no feedback from {model} at {url}: {error}. Does the server run, does it have the model (ollama "
+                             "pull), is OPENAI_API_KEY right? Other addresses: ollama:MODEL@URL, openai:MODEL@URL/v1.")
+        return answer
+
+    # an exception in one cancels what is not sent yet
+    return lambda texts, least=8: list(pool.map(lambda text: ask(text, least), texts))
+
+
+@dataclass
+class Feedback:
+    """A source of feedback. failures: how many judged attempts got none."""
+    answer: Callable[[list[Rollout]], list[str | None]]
+    ping: Callable[[], object] = lambda: None  # raises SystemExit with advice when an endpoint cannot be used
+    needs_verdict: bool = True
+    failures: int = 0
+
+    def write(self, rollouts: list[Rollout]) -> list[str | None]:
+        """One text per rollout, in order. None: there is no feedback, so mask the sample. A timeout or a crash says nothing
+        about the proof, and feedback about it would lie: None from every source but `const`."""
+        judged = [i for i, r in enumerate(rollouts)
+                  if not self.needs_verdict or r.verdict and r.verdict.status not in ("timeout", "crash")]
+        texts = dict(zip(judged, self.answer([rollouts[i] for i in judged]), strict=True))
+        self.failures += sum(text is None for text in texts.values())
+        return [texts.get(i) for i in range(len(rollouts))]
+
+
+def make_feedback(spec: str, style=4, generate=None, timeout=300.0, max_parallel=8, backoff=0.5) -> Feedback:
+    """A source by its name: tutor, lean (Lean's output after a failure, the found proof after a success), truth (the reference
+    proof), self (the frozen base writes it: `generate`, texts -> texts), const:TEXT (an empty TEXT changes no prompt),
+    ollama:MODEL[@URL], openai:MODEL[@URL] (key from OPENAI_API_KEY; local servers need none). ValueError for any other."""
+    example = "An example of a correct solution:\n{}".format
+    rules = {"tutor": lambda r: tutor(r, style), "truth": lambda r: example(r.theorem.proof) if r.theorem.proof else None,
+             "lean": lambda r: example(extract_proof(r.text)) if r.verdict.status == "proved" else lean_output(r.verdict)}
+    kind, _, rest = spec.partition(":")
+    if spec in rules:
+        return Feedback(lambda rollouts: [rules[spec](r) for r in rollouts])
+    if kind == "const":
+        return Feedback(lambda rollouts: [rest] * len(rollouts), needs_verdict=False)
+    if spec == "self" and generate:
+        return Feedback(lambda rollouts: [clean_answer(text) for text in generate([instruction(r, style) for r in rollouts])])
+    if kind in ("ollama", "openai"):
+        ask = endpoint(kind, *rest.partition("@")[::2], timeout, max_parallel, backoff)
+        return Feedback(lambda rollouts: ask([instruction(r, style) for r in rollouts]), ping=lambda: ask(["Say ok."], 1))
+    raise ValueError(f"feedback {spec!r} is none of tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]")

@@ -1,0 +1,341 @@
+"""Feedback Distillation (arXiv 2605.30861): a prover learns to do without the advice it was given.
+
+    python train.py                        # a tiny prover, the embedded Lean, the offline tutor: minutes on a laptop
+    python train.py --algo grpo            # the baseline
+    python train.py --algo grpo --init out/fd --out out/grpo_over_fd
+    python train.py --model deepseek-prover-1.5b --lean-project DIR --feedback ollama:qwen3:8b
+
+Kept from the paper: the loss (cross-entropy against the teacher's top 25 tokens, true log-probabilities, nothing
+renormalised), on-policy samples at one per prompt, feedback after every attempt, right or wrong, the teacher as an
+exponential moving average of the student (0.9 every 5 optimiser steps), linear warm-up; GRPO with groups of 5 and KL 0.001.
+Changed: LoRA adapters on a frozen base instead of all weights, and learning rates to match; 32 to 64 prompts a step; the loss
+is divided by the batch's count of sampled tokens. Left out: several machines, a separate sampling engine, replay.
+"""
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+import fd_mini
+from eval import MACHINE_FAILED, evaluate, load_rows, load_theorems, roll_out
+from feedback import build_prompt, make_feedback
+from lean_env import LeanEnv, Theorem
+
+# What None means below: the toy's values were chosen on its validation split (data/README.md), the others are the paper's or,
+# for lr, the full fine-tuning rate times ten, the usual rule for LoRA: a place to start a sweep, not a result.
+DEFAULTS = {
+    "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, lr={"fd": 1e-3, "grpo": 1e-3, "sft": 1e-3}, warmup=10),
+    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, lr={"fd": 1e-4, "grpo": 1e-5, "sft": 1e-4}, warmup=50),
+}
+
+
+@dataclass
+class Config:
+    """One training run. Values left at None depend on the model: see DEFAULTS in train.py."""
+
+    model: str = "tiny"  # tiny, deepseek-prover-1.5b, kimina-prover-1.7b, qwen3-8b, ..., a hub id or a local folder
+    algo: Literal["fd", "grpo", "sft"] = "fd"  # which loss: feedback distillation, GRPO, or imitation of the data's proofs
+    feedback: str = "tutor"  # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]
+    feedback_style: Literal[1, 2, 3, 4] = 4  # how much structure the advice must have (the paper's four nested prompts)
+    data: str = "toy"  # theorems to train on: toy, or a jsonl file with name, statement, header, proof
+    valid: str = ""  # theorems for --eval-every: a jsonl file (the toy has its own)
+    out: str = ""  # folder of this run; empty: out/ALGO
+    init: str = ""  # start from the adapters of this run's folder, with a fresh optimiser (GRPO over FD)
+    resume: bool = False  # go on with the run in --out
+    steps: int | None = None  # optimiser steps
+    prompts_per_step: int | None = None  # different theorems in a step
+    group_size: int | None = None  # attempts per theorem; None: 1 for fd, 5 for grpo
+    lr: float | None = None  # learning rate after warm-up
+    warmup: int | None = None  # steps of linear warm-up
+    top_k: int = 25  # how many of the teacher's tokens the loss sees at each position
+    tail: Literal["drop", "bucket"] = "drop"  # the mass outside them: dropped (the paper) or kept as one bucket (ours)
+    ema_alpha: float = 0.9  # how much of itself the teacher keeps at an update: 1 frozen, 0 a copy of the student
+    ema_every: int = 5  # optimiser steps between teacher updates
+    kl_coef: float = 0.001  # GRPO: weight of the KL to where the run started
+    max_new_tokens: int | None = None  # longest attempt, in tokens
+    micro_tokens: int = 8192  # tokens in one forward pass: lower it when memory runs out, the gradient stays the same
+    lora_rank: int = 32  # rank of the adapters; 0 trains all weights (the tiny prover's warm-up)
+    quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base: auto means above 4 billion parameters, on a GPU
+    seed: int = 0  # of everything that is drawn
+    eval_every: int = 10  # steps between evaluations on the validation theorems; 0: never
+    save_every: int = 20  # steps between checkpoints
+    lean: str = "auto"  # auto, wheel, or the path of a lean executable
+    lean_project: str = ""  # a Lake project to check proofs in
+    lean_timeout: float = 60.0  # seconds that Lean may take for a batch of proofs
+
+
+def resolve(cfg: Config) -> Config:
+    """Fill in what depends on the model and refuse what makes no sense. Errors: ValueError, one line."""
+    table = DEFAULTS["tiny" if cfg.model == "tiny" or cfg.algo == "sft" and cfg.lora_rank == 0 else "real"]
+    for name, value in table.items():
+        if getattr(cfg, name) is None:
+            setattr(cfg, name, value[cfg.algo] if isinstance(value, dict) else value)
+    cfg.group_size = cfg.group_size or (5 if cfg.algo == "grpo" else 1)
+    cfg.out = cfg.out or f"out/{cfg.algo}"
+    positive = ("steps", "prompts_per_step", "group_size", "lr", "top_k", "ema_every", "max_new_tokens", "micro_tokens", "save_every", "lean_timeout")
+    for name in positive:
+        if getattr(cfg, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {getattr(cfg, name)}")
+    for name in ("warmup", "kl_coef", "lora_rank", "eval_every"):
+        if getattr(cfg, name) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must not be negative, got {getattr(cfg, name)}")
+    if not 0 <= cfg.ema_alpha <= 1:
+        raise ValueError(f"--ema-alpha must lie between 0 (copy the student) and 1 (frozen), got {cfg.ema_alpha}")
+    if cfg.lr > 0.1:
+        raise ValueError(f"--lr {cfg.lr} is absurd: adapters want about 1e-5 to 1e-3")
+    if cfg.algo == "grpo" and cfg.group_size < 2:
+        raise ValueError("--algo grpo compares attempts at one theorem: --group-size must be at least 2")
+    return cfg
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# files: everything a run leaves behind lies in cfg.out
+
+
+def open_run(cfg: Config) -> Path:
+    """Create or reopen cfg.out. Errors: ValueError when it holds another run, or none to resume."""
+    out, mine = Path(cfg.out), asdict(cfg)
+    if cfg.resume:
+        if not (out / "config.json").is_file() or not find_checkpoint(out):
+            raise ValueError(f"--resume: {out} holds no run with a checkpoint. Leave --resume out to start one.")
+        theirs = json.loads((out / "config.json").read_text())
+        free = ("resume", "steps", "eval_every", "save_every", "lean", "lean_timeout", "micro_tokens")  # may change without changing the run's past
+        for name in mine:
+            if name not in free and mine[name] != theirs.get(name):
+                raise ValueError(f"--resume: the run in {out} has --{name.replace('_', '-')} {theirs.get(name)}, not {mine[name]}. Use its flags or another --out.")
+    elif out.exists() and any(out.iterdir()):
+        raise ValueError(f"--out {out} already holds files. Give another folder, or --resume to go on with the run in it.")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(mine, indent=1))
+    return out
+
+
+def find_checkpoint(out: Path) -> Path | None:
+    """The newest whole checkpoint: ckpt, or ckpt.old when the machine died between two renames."""
+    return next((c for c in (out / "ckpt", out / "ckpt.old") if (c / "state.pt").is_file()), None)
+
+
+def save_checkpoint(out: Path, policy, optimizer, step: int):
+    """Adapters, optimiser and step counter, under a temporary name until all of it is on disk."""
+    new, old, final = out / "ckpt.new", out / "ckpt.old", out / "ckpt"
+    shutil.rmtree(new, ignore_errors=True)
+    policy.save(new / "student", "student")
+    policy.save(new / "teacher", "teacher")
+    # No random state: every draw comes from a generator seeded by (seed, step), so the step counter is the random state.
+    torch.save({"step": step, "optimizer": optimizer.state_dict()}, new / "state.pt")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    new.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def keep_lines(path: Path, step: int):
+    """Drop the lines of steps after `step`: they were run, but not saved, before the run stopped."""
+    lines = [line for line in path.read_text().splitlines(True) if json.loads(line)["step"] <= step] if path.exists() else []
+    path.write_text("".join(lines))
+
+
+def append(path: Path, rows):
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one step
+
+
+def pick(items: list, step: int, count: int, seed: int) -> list:
+    """`count` items for this step (1, 2, ...): the data in a fresh random order each epoch, a function of seed and step alone."""
+    chosen = []
+    for position in range((step - 1) * count, step * count):
+        epoch, i = divmod(position, len(items))
+        order = random.Random(seed * 1_000_003 + epoch).sample(range(len(items)), len(items)) if not chosen or i == 0 else order
+        chosen.append(items[order[i]])
+    return chosen
+
+
+def sft_step(cfg, policy, rows):
+    """Imitation: the reference proof after the prompt, with feedback in it where the row has some."""
+    prompts, completions = [], []
+    for row in rows:
+        if not row.get("proof"):
+            raise ValueError(f"--algo sft imitates proofs, and {row['name']} in {cfg.data} has none")
+        theorem = Theorem(row["name"], row["statement"], row.get("header"), row["proof"])
+        prompts.append(build_prompt(policy.tokenizer, theorem, row.get("feedback"), policy.max_positions - cfg.max_new_tokens))
+        body = row["proof"].removeprefix("by\n")  # the prompt ends in `by` and a newline
+        completions.append(policy.tokenizer.encode(body, add_special_tokens=False) + policy.stop_ids[:1])
+    return fd_mini.sft_backward(policy, prompts, completions, micro_tokens=cfg.micro_tokens)
+
+
+def rl_step(cfg, policy, env, source, theorems, step):
+    """Sample, check, ask for feedback, and leave the gradient of FD or GRPO in the student. -> (metrics, rollouts)"""
+    seconds = {}
+    group = [theorem for theorem in theorems for _ in range(cfg.group_size)]
+    rollouts = roll_out(policy, env, group, cfg.max_new_tokens, cfg.seed * 1_000_003 + step, timings=seconds)
+    clock = time.perf_counter()
+    judged = [r.verdict.status not in MACHINE_FAILED for r in rollouts]
+    proved = [float(r.verdict.status == "proved") for r in rollouts]
+    metrics = {"pass": sum(proved) / max(sum(judged), 1), "lean_failures": len(judged) - sum(judged),
+               "cheats": sum(r.verdict.status == "cheat" for r in rollouts), "length": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
+               "cut": sum(not r.finished for r in rollouts) / len(rollouts)}
+    if cfg.algo == "fd":
+        for rollout, text in zip(rollouts, source.write(rollouts)):  # right or wrong: every attempt is talked about
+            rollout.feedback = text
+        metrics["feedback"] = sum(r.feedback is not None for r in rollouts) / len(rollouts)
+    seconds["feedback"], clock = time.perf_counter() - clock, time.perf_counter()
+    if cfg.algo == "fd":
+        told = [r for r in rollouts if r.feedback is not None]  # nothing was said: nothing to learn, certainly not from ""
+        room = policy.max_positions - cfg.max_new_tokens
+        teacher_prompts = [build_prompt(policy.tokenizer, r.theorem, r.feedback, room) for r in told]
+        metrics |= fd_mini.fd_backward(
+            policy, [r.prompt_ids for r in told], teacher_prompts, [r.completion_ids for r in told], [r.sampled for r in told],
+            top_k=cfg.top_k, tail=cfg.tail, micro_tokens=cfg.micro_tokens)
+    else:
+        rewards = torch.tensor(proved).view(-1, cfg.group_size)  # [B, G]
+        known = torch.tensor(judged).view(-1, cfg.group_size)  # [B, G]
+        mean = (rewards * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
+        rewards = torch.where(known, rewards, mean)  # a machine's failure is neither right nor wrong: advantage 0
+        advantages = fd_mini.group_advantages(rewards, normalize_std=True).flatten().tolist()
+        metrics["flat_groups"] = (rewards == rewards[:, :1]).all(1).float().mean().item()
+        metrics |= fd_mini.grpo_backward(
+            policy, [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], [r.sampled for r in rollouts],
+            advantages, kl_coef=cfg.kl_coef, micro_tokens=cfg.micro_tokens)
+    seconds["train"] = time.perf_counter() - clock
+    return metrics | {f"s_{name}": value for name, value in seconds.items()}, rollouts
+
+
+def lr_at(cfg, step):
+    """Linear warm-up, then constant; imitation also decays linearly to zero."""
+    rise = min(1.0, step / max(cfg.warmup, 1))
+    return cfg.lr * rise * (1 - (step - 1) / cfg.steps if cfg.algo == "sft" else 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the loop
+
+
+def train(cfg: Config) -> Path:
+    """Run `cfg` to its last step or to the first Ctrl-C. -> the run's folder"""
+    cfg = resolve(cfg)
+    rows = load_rows(cfg.data, "train")
+    theorems = [Theorem(r["name"], r["statement"], r.get("header"), r.get("proof")) for r in rows]
+    valid = load_theorems(cfg.valid or "toy", "valid")[:128] if cfg.eval_every and (cfg.valid or cfg.data == "toy") else []
+    torch.manual_seed(cfg.seed)
+    policy = fd_mini.Policy(fd_mini.resolve_model(cfg.model), rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
+    env = None if cfg.algo == "sft" and not valid else LeanEnv(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout)
+    source = make_feedback(cfg.feedback, cfg.feedback_style, generate=speaker(policy)) if cfg.algo == "fd" else None
+    out = open_run(cfg)  # the last of the checks: nothing is written before everything else is known to be there
+    optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, betas=(0.9, 0.95) if cfg.algo == "sft" else (0.9, 0.999), weight_decay=0.0)
+
+    done = 0
+    if cfg.init:
+        start = find_checkpoint(Path(cfg.init))
+        if start is None:
+            raise ValueError(f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run.")
+        policy.load(start / "student", "student")
+        policy.update_teacher(0.0)  # FD from a run: the teacher starts as the student
+    if cfg.resume:
+        checkpoint = find_checkpoint(out)
+        state = torch.load(checkpoint / "state.pt", weights_only=True)
+        done = state["step"]
+    if cfg.algo == "grpo":
+        policy.freeze_reference()  # GRPO's KL is measured from where this run started, an FD checkpoint included
+    if cfg.resume:
+        policy.load(checkpoint / "student", "student")
+        policy.load(checkpoint / "teacher", "teacher")
+        optimizer.load_state_dict(state["optimizer"])
+    keep_lines(out / "log.jsonl", done)
+    keep_lines(out / "rollouts.jsonl", done)
+
+    print(f"{cfg.algo} · {cfg.model} · {len(theorems)} theorems · {env.describe() if env else 'no Lean needed'} · {out}", flush=True)
+    stop = []
+    previous = [signal.signal(s, lambda *_: stop.append(1) if not stop else sys.exit(130)) for s in (signal.SIGINT, signal.SIGTERM)]
+    for step in range(done + 1, cfg.steps + 1):
+        clock = time.perf_counter()
+        if valid and (step - 1) % cfg.eval_every == 0:
+            report(cfg, out, policy, env, valid, step - 1)
+        optimizer.zero_grad(set_to_none=True)
+        rollouts = []
+        if cfg.algo == "sft":
+            metrics = sft_step(cfg, policy, pick(rows, step, cfg.prompts_per_step, cfg.seed))
+        else:
+            metrics, rollouts = rl_step(cfg, policy, env, source, pick(theorems, step, cfg.prompts_per_step, cfg.seed), step)
+        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(cfg, step)
+        if metrics["grad_norm"] == metrics["grad_norm"] != float("inf"):  # one bad batch must not poison Adam's averages
+            optimizer.step()
+        if step % cfg.ema_every == 0 and cfg.algo == "fd":
+            policy.update_teacher(cfg.ema_alpha)
+        metrics |= {"lr": lr_at(cfg, step), "seconds": time.perf_counter() - clock}
+        append(out / "log.jsonl", [{"step": step, **metrics}])
+        append(out / "rollouts.jsonl", [record(step, r) for r in rollouts[:8]])
+        print(line(step, cfg.steps, metrics), flush=True)
+        if stop or step % cfg.save_every == 0 or step == cfg.steps:
+            save_checkpoint(out, policy, optimizer, step)
+        if stop:
+            print(f"stopped after step {step}, all saved. Go on with: python train.py {' '.join(sys.argv[1:])} --resume")
+            break
+    else:
+        if valid:
+            report(cfg, out, policy, env, valid, cfg.steps)
+    for s, handler in zip((signal.SIGINT, signal.SIGTERM), previous):
+        signal.signal(s, handler)
+    return out
+
+
+def speaker(policy):
+    """How `--feedback self` speaks: the frozen base, without adapters, answers an instruction."""
+    def generate(texts):
+        prompts = []
+        for text in texts:
+            message = [{"role": "user", "content": text}]
+            ids = (policy.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+                   if policy.tokenizer.chat_template else policy.tokenizer.encode(text))
+            prompts.append(ids[-(policy.max_positions - 256):])
+        with policy.act_as("base"):
+            answers = fd_mini.sample(policy, prompts, 256, temperature=1.0, top_p=1.0, top_k=0, generator=torch.Generator().manual_seed(0))
+        return [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids]) for ids, _ in answers]
+    return generate
+
+
+def report(cfg, out, policy, env, valid, step):
+    """One attempt at each validation theorem, on the terminal and in valid.jsonl."""
+    result = evaluate(policy, env, valid, 1, cfg.max_new_tokens, seed=cfg.seed)
+    keep_lines(out / "valid.jsonl", step - 1)
+    append(out / "valid.jsonl", [{"step": step, **result}])
+    print(f"  validation after step {step}: pass@1 {result['pass@1']:.3f}  entropy {result['entropy']:.3f}  length {result['length']:.1f}", flush=True)
+
+
+def record(step, rollout):
+    """A rollout as a line of rollouts.jsonl."""
+    verdict = rollout.verdict
+    return {"step": step, "name": rollout.theorem.name, "statement": rollout.theorem.statement, "completion": rollout.text,
+            "status": verdict.status, "messages": verdict.messages, "feedback": rollout.feedback, "finished": rollout.finished,
+            "prompt_ids": rollout.prompt_ids, "completion_ids": rollout.completion_ids}
+
+
+def line(step, steps, m):
+    """The readable line of a step."""
+    shown = [("pass", "pass {:.2f}"), ("loss", "loss {:.4f}"), ("kl", "kl {:.3f}"), ("teacher_mass", "mass {:.3f}"), ("flat_groups", "flat {:.2f}"),
+             ("entropy", "entropy {:.3f}"), ("length", "length {:.1f}"), ("cut", "cut {:.2f}"), ("feedback", "told {:.2f}"), ("grad_norm", "grad {:.2f}")]
+    clocks = [f"{name[2:]} {m[name]:.1f}" for name in ("s_sample", "s_lean", "s_feedback", "s_train") if name in m]
+    return f"step {step:{len(str(steps))}}/{steps}  " + "  ".join(text.format(m[name]) for name, text in shown if name in m) + (
+        "  s: " + " ".join(clocks) if clocks else f"  {m['seconds']:.1f} s")
+
+
+if __name__ == "__main__":
+    try:
+        train(tyro.cli(Config, description=__doc__))
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"train.py: {error}")
