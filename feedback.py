@@ -89,26 +89,27 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     if style >= 3:  # names come after successes too: once feedback is silent about them, the teacher unteaches them
         told = [CURRENT[new] for new in known if new in CURRENT] + used
     items = ["; ".join([f"write `{OUTDATED[old]}`, not `{old}`" for old in dict.fromkeys(told)][:4])]
-    if not proved:
-        attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
-        items.append(_repair(attempt, reference, rollout.verdict, only_names=bool(used)))
+    attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
+    items.append(_step(attempt, attempt if proved else reference, rollout.verdict, sound=proved or bool(used)))
     items.append("be shorter: stop as soon as the goal is closed" * (style != 3 and not rollout.finished))
-    items = [" ".join(item.split()[:44]) for item in items if item] or ["keep the proof short and stop when the goal is closed"]
-    lead = "The attempt was right: " if proved else "The attempt missed this: "
+    items = [" ".join(item.split()[:44]) for item in items if item]
+    lead = "The attempt was right: " if proved else "About the attempt: "
     items = [f"{item[0].upper()}{item[1:]}." if style >= 3 else f"{lead}{item}." for item in items]
     return " ".join(items) if style == 1 else "\n".join(f"{i}. {item}" for i, item in enumerate(items, 1))
 
 
-def _repair(attempt: str, reference: str, verdict: Verdict, only_names: bool) -> str:
-    """An order about the first line that is not the reference's, or about Lean's first error; "" if only names were wrong."""
-    lines = [re.sub(r"\A\s*by\b", "", proof).replace("·", " ").splitlines() for proof in (attempt, reference)]
-    steps, wanted = ([" ".join(line.split()) for line in proof if line.strip()] for proof in lines)
+def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
+    """An order about the first line that is not the reference's; about the line that decides, where none differs."""
+    texts = (re.sub(r"\A\s*by\b", "", proof).replace("·", " ") for proof in (attempt, reference))
+    steps, wanted = ([" ".join(line.split()) for line in text.splitlines() if line.strip()] for text in texts)
     for i, want in enumerate(wanted):
         got = steps[i] if i < len(steps) else ""
         if got != want:  # garbage is not worth quoting
             return f"use `{want}`" + f", not `{got}`" * (0 < len(got) <= 60 and got.isprintable() and "`" not in got)
-    if wanted and (len(steps) > len(wanted) or only_names):
-        return f"stop after `{wanted[-1]}`" * (len(steps) > len(wanted))
+    if len(steps) > len(wanted) > 0:
+        return f"stop after `{wanted[-1]}`"
+    if wanted and sound:  # `intro` and `constructor` follow from the goal's shape, the first other line is the decision
+        return f"keep `{next((step for step in wanted if not step.startswith(('intro', 'constructor'))), wanted[-1])}`"
     errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
     return f"avoid the error: {errors[0]}" if errors else "prove the statement itself, without `sorry` or new axioms"
 
@@ -149,9 +150,9 @@ def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int,
     url = (url.rstrip("/") or default) + {"ollama": "/api/chat", "openai": "/chat/completions"}[kind]
     if not model or not re.fullmatch(r"https?://[^\s@?#]+", url):  # and nothing secret in what is printed and logged
         raise ValueError(f"feedback {kind}: write {kind}:MODEL or {kind}:MODEL@http://HOST:PORT, without a user or a key in it")
-    # Four more tries after connection errors, timeouts and these answers; growing pauses, never shorter than Retry-After.
-    retry = urllib3.Retry(4, allowed_methods=None, status_forcelist=[408, 409, 429, *range(500, 600)], raise_on_status=False,
-                          backoff_factor=backoff, backoff_jitter=backoff)
+    # Up to four more tries after connection errors, timeouts and these answers; the pauses grow and respect Retry-After.
+    retry = urllib3.Retry(4, read=2, allowed_methods=None, status_forcelist=[408, 409, 429, *range(500, 600)],
+                          raise_on_status=False, backoff_factor=backoff, backoff_jitter=backoff)
     session, adapter = requests.Session(), requests.adapters.HTTPAdapter(max_retries=retry, pool_maxsize=max_parallel)
     session.adapters = {"http://": adapter, "https://": adapter}
     key = os.environ.get("OPENAI_API_KEY", "").strip() if kind == "openai" else ""
@@ -159,9 +160,10 @@ def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int,
     pool, failed = ThreadPoolExecutor(max_parallel), []  # failed: one bool a request
 
     def ask(text: str, least: int) -> str | None:
-        body, answer = {"model": model, "stream": False, "messages": [{"role": "user", "content": text}]}, None
+        body = {"model": model, "stream": False, "messages": [{"role": "user", "content": text}]}
         if kind == "ollama":  # its default of 4,096 cuts in silence; powers of two, for each new size reloads the model
             body["options"] = {"num_ctx": max(8192, 1 << (len(text) // 2 + 4096).bit_length())}
+        answer, error = None, "no answer"
         try:
             reply = session.post(url, json=body, timeout=(10, timeout), allow_redirects=False)
             error = f"HTTP {reply.status_code} {' '.join(reply.text.replace(key or chr(0), '***').split())[:200]}"
@@ -169,16 +171,15 @@ def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int,
                 choice = reply.json() if kind == "ollama" else reply.json()["choices"][0]
                 cut = "length" in (choice.get("done_reason"), choice.get("finish_reason"))
                 answer = clean_answer(choice["message"]["content"], cut)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, LookupError, TypeError, AttributeError) as exception:
-            error = type(exception).__name__  # not its text, which can quote headers
+        except (OSError, LookupError, TypeError, AttributeError, ValueError) as exception:
+            error += f" ({type(exception).__name__})"  # not its text, which can quote headers
         failed.append(answer is None)
         if answer is None and len(failed) >= least and 2 * sum(failed[-32:]) > len(failed[-32:]):
             raise SystemExit(f"no feedback from {model} at {url}: {error}. Does the server run, does it have the model (ollama "
                              "pull), is OPENAI_API_KEY right? Other addresses: ollama:MODEL@URL, openai:MODEL@URL/v1.")
         return answer
 
-    # an exception in one cancels what is not sent yet
-    return lambda texts, least=8: list(pool.map(lambda text: ask(text, least), texts))
+    return lambda texts, least=8: list(pool.map(lambda text: ask(text, least), texts))  # an exception cancels the unsent
 
 
 @dataclass

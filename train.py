@@ -12,13 +12,12 @@ Changed: LoRA adapters on a frozen base instead of all weights, and learning rat
 is divided by the batch's count of sampled tokens. Left out: several machines, a separate sampling engine, replay.
 """
 import json
-import os
-import random
+import math
 import shutil
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +82,7 @@ def resolve(cfg: Config) -> Config:
     cfg.out = cfg.out or f"out/{cfg.algo}"
     positive = ("steps", "prompts_per_step", "group_size", "lr", "top_k", "ema_every", "max_new_tokens", "micro_tokens", "save_every", "lean_timeout")
     for name in positive:
-        if getattr(cfg, name) <= 0:
+        if not 0 < getattr(cfg, name) < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {getattr(cfg, name)}")
     for name in ("warmup", "kl_coef", "lora_rank", "eval_every"):
         if getattr(cfg, name) < 0:
@@ -124,14 +123,14 @@ def find_checkpoint(out: Path) -> Path | None:
     return next((c for c in (out / "ckpt", out / "ckpt.old") if (c / "state.pt").is_file()), None)
 
 
-def save_checkpoint(out: Path, policy, optimizer, step: int):
+def save_checkpoint(out: Path, policy, optimizers, step: int):
     """Adapters, optimiser and step counter, under a temporary name until all of it is on disk."""
     new, old, final = out / "ckpt.new", out / "ckpt.old", out / "ckpt"
     shutil.rmtree(new, ignore_errors=True)
     policy.save(new / "student", "student")
     policy.save(new / "teacher", "teacher")
     # No random state: every draw comes from a generator seeded by (seed, step), so the step counter is the random state.
-    torch.save({"step": step, "optimizer": optimizer.state_dict()}, new / "state.pt")
+    torch.save({"step": step, "optimizers": [o.state_dict() for o in optimizers]}, new / "state.pt")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
@@ -141,8 +140,8 @@ def save_checkpoint(out: Path, policy, optimizer, step: int):
 
 def keep_lines(path: Path, step: int):
     """Drop the lines of steps after `step`: they were run, but not saved, before the run stopped."""
-    lines = [line for line in path.read_text().splitlines(True) if json.loads(line)["step"] <= step] if path.exists() else []
-    path.write_text("".join(lines))
+    lines = [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []  # not a torn one
+    path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 def append(path: Path, rows):
@@ -156,12 +155,10 @@ def append(path: Path, rows):
 
 def pick(items: list, step: int, count: int, seed: int) -> list:
     """`count` items for this step (1, 2, ...): the data in a fresh random order each epoch, a function of seed and step alone."""
-    chosen = []
-    for position in range((step - 1) * count, step * count):
-        epoch, i = divmod(position, len(items))
-        order = random.Random(seed * 1_000_003 + epoch).sample(range(len(items)), len(items)) if not chosen or i == 0 else order
-        chosen.append(items[order[i]])
-    return chosen
+    places = [divmod(position, len(items)) for position in range((step - 1) * count, step * count)]  # (epoch, place in it)
+    shuffled = lambda epoch: torch.randperm(len(items), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
+    orders = {epoch: shuffled(epoch) for epoch in {epoch for epoch, _ in places}}
+    return [items[orders[epoch][place]] for epoch, place in places]
 
 
 def sft_step(cfg, policy, rows):
@@ -173,7 +170,7 @@ def sft_step(cfg, policy, rows):
         theorem = Theorem(row["name"], row["statement"], row.get("header"), row["proof"])
         prompts.append(build_prompt(policy.tokenizer, theorem, row.get("feedback"), policy.max_positions - cfg.max_new_tokens))
         body = row["proof"].removeprefix("by\n")  # the prompt ends in `by` and a newline
-        completions.append(policy.tokenizer.encode(body, add_special_tokens=False) + policy.stop_ids[:1])
+        completions.append(policy.tokenizer.encode(body, add_special_tokens=False) + [policy.tokenizer.eos_token_id])
     return fd_mini.sft_backward(policy, prompts, completions, micro_tokens=cfg.micro_tokens)
 
 
@@ -184,6 +181,9 @@ def rl_step(cfg, policy, env, source, theorems, step):
     rollouts = roll_out(policy, env, group, cfg.max_new_tokens, cfg.seed * 1_000_003 + step, timings=seconds)
     clock = time.perf_counter()
     judged = [r.verdict.status not in MACHINE_FAILED for r in rollouts]
+    if not any(judged):
+        raise RuntimeError(f"Lean failed ({rollouts[0].verdict.status}) on every attempt of step {step}: raise --lean-timeout, or try "
+                           "another --lean. Whatever was trained before is saved: --resume goes on.")
     proved = [float(r.verdict.status == "proved") for r in rollouts]
     metrics = {"pass": sum(proved) / max(sum(judged), 1), "lean_failures": len(judged) - sum(judged),
                "cheats": sum(r.verdict.status == "cheat" for r in rollouts), "length": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
@@ -214,6 +214,15 @@ def rl_step(cfg, policy, env, source, theorems, step):
     return metrics | {f"s_{name}": value for name, value in seconds.items()}, rollouts
 
 
+def make_optimizers(cfg, policy) -> list:
+    """AdamW; and for the warm-up of the tiny prover from nothing, Muon on the matrices inside the layers, which halves the time."""
+    if cfg.algo == "sft" and cfg.lora_rank == 0:
+        inner = [p for name, p in policy.model.named_parameters() if p.ndim == 2 and "embed" not in name and "head" not in name]
+        rest = [p for p in policy.student if all(p is not q for q in inner)]
+        return [torch.optim.Muon(inner, lr=10 * cfg.lr, weight_decay=0.0), torch.optim.AdamW(rest, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.0)]
+    return [torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)]
+
+
 def lr_at(cfg, step):
     """Linear warm-up, then constant; imitation also decays linearly to zero."""
     rise = min(1.0, step / max(cfg.warmup, 1))
@@ -231,29 +240,29 @@ def train(cfg: Config) -> Path:
     theorems = [Theorem(r["name"], r["statement"], r.get("header"), r.get("proof")) for r in rows]
     valid = load_theorems(cfg.valid or "toy", "valid")[:128] if cfg.eval_every and (cfg.valid or cfg.data == "toy") else []
     torch.manual_seed(cfg.seed)
-    policy = fd_mini.Policy(fd_mini.resolve_model(cfg.model), rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
+    policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     env = None if cfg.algo == "sft" and not valid else LeanEnv(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout)
     source = make_feedback(cfg.feedback, cfg.feedback_style, generate=speaker(policy)) if cfg.algo == "fd" else None
-    out = open_run(cfg)  # the last of the checks: nothing is written before everything else is known to be there
-    optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, betas=(0.9, 0.95) if cfg.algo == "sft" else (0.9, 0.999), weight_decay=0.0)
-
-    done = 0
+    if source:
+        source.ping()  # an endpoint that cannot be reached stops the run here, before anything is written
     if cfg.init:
         start = find_checkpoint(Path(cfg.init))
         if start is None:
             raise ValueError(f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run.")
         policy.load(start / "student", "student")
         policy.update_teacher(0.0)  # FD from a run: the teacher starts as the student
+    if cfg.algo == "grpo":
+        policy.freeze_reference()  # GRPO's KL is measured from where this run started, an FD checkpoint included
+    optimizers, done = make_optimizers(cfg, policy), 0
+    out = open_run(cfg)
     if cfg.resume:
         checkpoint = find_checkpoint(out)
         state = torch.load(checkpoint / "state.pt", weights_only=True)
         done = state["step"]
-    if cfg.algo == "grpo":
-        policy.freeze_reference()  # GRPO's KL is measured from where this run started, an FD checkpoint included
-    if cfg.resume:
         policy.load(checkpoint / "student", "student")
         policy.load(checkpoint / "teacher", "teacher")
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
     keep_lines(out / "log.jsonl", done)
     keep_lines(out / "rollouts.jsonl", done)
 
@@ -264,17 +273,23 @@ def train(cfg: Config) -> Path:
         clock = time.perf_counter()
         if valid and (step - 1) % cfg.eval_every == 0:
             report(cfg, out, policy, env, valid, step - 1)
-        optimizer.zero_grad(set_to_none=True)
+        policy.model.zero_grad(set_to_none=True)
         rollouts = []
-        if cfg.algo == "sft":
-            metrics = sft_step(cfg, policy, pick(rows, step, cfg.prompts_per_step, cfg.seed))
-        else:
-            metrics, rollouts = rl_step(cfg, policy, env, source, pick(theorems, step, cfg.prompts_per_step, cfg.seed), step)
+        try:
+            if cfg.algo == "sft":
+                metrics = sft_step(cfg, policy, pick(rows, step, cfg.prompts_per_step, cfg.seed))
+            else:
+                metrics, rollouts = rl_step(cfg, policy, env, source, pick(theorems, step, cfg.prompts_per_step, cfg.seed), step)
+        except BaseException:  # a dead endpoint, a failing Lean, no memory, a second Ctrl-C: the steps before this one are kept
+            if step - 1 > done:
+                save_checkpoint(out, policy, optimizers, step - 1)
+            raise
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(cfg, step)
-        if metrics["grad_norm"] == metrics["grad_norm"] != float("inf"):  # one bad batch must not poison Adam's averages
-            optimizer.step()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr_at(cfg, step) * optimizer.defaults["lr"] / cfg.lr
+            if math.isfinite(metrics["grad_norm"]):  # one bad batch must not poison Adam's averages
+                optimizer.step()
         if step % cfg.ema_every == 0 and cfg.algo == "fd":
             policy.update_teacher(cfg.ema_alpha)
         metrics |= {"lr": lr_at(cfg, step), "seconds": time.perf_counter() - clock}
@@ -282,13 +297,13 @@ def train(cfg: Config) -> Path:
         append(out / "rollouts.jsonl", [record(step, r) for r in rollouts[:8]])
         print(line(step, cfg.steps, metrics), flush=True)
         if stop or step % cfg.save_every == 0 or step == cfg.steps:
-            save_checkpoint(out, policy, optimizer, step)
+            save_checkpoint(out, policy, optimizers, step)
         if stop:
-            print(f"stopped after step {step}, all saved. Go on with: python train.py {' '.join(sys.argv[1:])} --resume")
-            break
-    else:
-        if valid:
-            report(cfg, out, policy, env, valid, cfg.steps)
+            flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
+            print(f"stopped after step {step}, everything is saved. Go on with: python train.py {flags} --resume")
+            sys.exit(130)
+    if valid:
+        report(cfg, out, policy, env, valid, cfg.steps)
     for s, handler in zip((signal.SIGINT, signal.SIGTERM), previous):
         signal.signal(s, handler)
     return out
@@ -314,7 +329,7 @@ def report(cfg, out, policy, env, valid, step):
     result = evaluate(policy, env, valid, 1, cfg.max_new_tokens, seed=cfg.seed)
     keep_lines(out / "valid.jsonl", step - 1)
     append(out / "valid.jsonl", [{"step": step, **result}])
-    print(f"  validation after step {step}: pass@1 {result['pass@1']:.3f}  entropy {result['entropy']:.3f}  length {result['length']:.1f}", flush=True)
+    print(f"  validation after step {step}: pass@1 {result.get('pass@1', float('nan')):.3f}  entropy {result['entropy']:.3f}  length {result['length']:.1f}", flush=True)
 
 
 def record(step, rollout):

@@ -23,11 +23,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from feedback import OUTDATED, tutor  # noqa: E402
+from feedback import OUTDATED, make_feedback, tutor  # noqa: E402
 from lean_env import LeanEnv, Rollout, Theorem, Verdict  # noqa: E402
 
-SPLITS = {"train": 4096, "valid": 256, "test": 256, "warm": 24000}  # "warm" is the warm-up's own, never judged on
-MIN_LINES, MAX_LINES = 3, 6  # tactic lines of the shortest proof
+SPLITS = {"test": 256, "valid": 256, "train": 4096, "warm": 32000}  # "warm" is the warm-up's own, never judged on
+MIN_LINES, MAX_LINES = 2, 4  # tactic lines of the shortest proof
 
 # ---------------------------------------------------------------------------------------------------------------------
 # formulas: ("p",) is an atom; ("and" | "or" | "imp" | "iff", A, B); ("not", A); ("nat", text, closing tactic) is a true fact
@@ -172,7 +172,9 @@ def canonical(formula, names):
 
 
 def generate(count, seed=0):
-    """`count` different theorems with their shortest proofs: [{"statement", "proof", "depth", "tactics"}, ...]."""
+    """`count` different theorems with their shortest proofs: [{"name", "statement", "proof", "depth", "tactics"}, ...].
+
+    Every statement declares `theorem t`: what tells them apart is "name", and a prover need not read a serial number."""
     rng, seen, rows = random.Random(seed), set(), []
     while len(rows) < count:
         facts = []
@@ -180,8 +182,8 @@ def generate(count, seed=0):
             text, tactic = rng.choice(NAT_FACTS)
             numbers = rng.sample("ab", 2)
             facts = [("nat", text.format(*numbers), tactic.format(*numbers))]
-        hyps = {name: random_formula(rng, rng.randint(1, 3), []) for name in HYPOTHESES[: rng.randrange(3)]}
-        goal = random_formula(rng, rng.randint(1, 4), facts)
+        hyps = {name: random_formula(rng, rng.randint(1, 2), []) for name in HYPOTHESES[: rng.randrange(3)]}
+        goal = random_formula(rng, rng.randint(1, 3), facts)
         names = {}
         key = (tuple(canonical(h, names) for h in hyps.values()), canonical(goal, names))
         variables = sorted(set().union(atoms(goal), *map(atoms, hyps.values())))
@@ -192,11 +194,13 @@ def generate(count, seed=0):
         proof = next((p for n in range(1, MAX_LINES + 1) if (p := search(hyps, goal, n))), None)  # fewest lines first
         if proof is None or len(proof) < MIN_LINES or not outdated("\n".join(proof)):
             continue  # not provable without excluded middle, too short, or the same in both dialects
+        if not any("contradiction" in line for line in proof) and any(not re.search(rf"\b{name}\b", "\n".join(proof)) for name in hyps):
+            continue  # a hypothesis that nobody needs only makes the prompt longer
         numbers = sorted(set(re.findall(r"\b[ab]\b", show(goal))))
         binders = [f"({' '.join(v)} : {t})" for v, t in ((variables, "Prop"), (numbers, "Nat")) if v]
         binders += [f"({name} : {show(h)})" for name, h in hyps.items()]
         tactics = sorted({re.match(r"[·\s]*(\w+)", line)[1] for line in proof})
-        rows.append({"statement": " ".join([*binders, ":", show(goal)]), "proof": "by\n" + "\n".join("  " + p for p in proof),
+        rows.append({"name": f"toy_{len(rows)}", "statement": " ".join(["theorem t", *binders, ":", show(goal)]), "proof": "by\n" + "\n".join("  " + p for p in proof),
                      "depth": len(proof), "tactics": tactics})
     return rows
 
@@ -244,34 +248,30 @@ def corrupt(proof, rng, other):
 
 
 def attempt(row, rng, other, kind):
-    """What a prover may have written about this theorem: (text, verdict status). Kinds: own (outdated), right, wrong, mixed."""
+    """What a prover may have written about this theorem. Kinds: own (outdated), right, wrong, mixed (half outdated)."""
     wrong = kind == "wrong" or (kind != "right" and rng.random() < 0.5)
     text = corrupt(row["proof"], rng, other) if wrong else row["proof"]
-    text = dialect(text, rng, {"own": 0.98, "right": 0.0, "wrong": 0.0, "mixed": 0.5}[kind])
-    return text, "proved" if text == row["proof"] else "rejected"
+    return dialect(text, rng, {"own": 0.98, "right": 0.0, "wrong": 0.0, "mixed": 0.5}[kind])
 
 
-def with_feedback(row, rng, other, kind=None, style=4):
-    """(feedback, attempt text): the tutor's orders after a synthetic attempt of one kind."""
-    text, status = attempt(row, rng, other, kind or rng.choices(["own", "right", "wrong", "mixed"], [50, 20, 15, 15])[0])
+def told_about(row, rng, other, source=None):
+    """What the tutor, or another source, says after such an attempt; whatever differs from the reference counts as wrong."""
+    text = attempt(row, rng, other, rng.choices(["own", "right", "wrong", "mixed"], [50, 20, 15, 15])[0])
     theorem = Theorem(row["name"], row["statement"], None, row["proof"])
-    body = text.partition("\n")[2]  # what the model wrote: everything after `by`
-    rollout = Rollout(theorem, [], [], [], Verdict(status, [], [], 0.0), None, rng.random() > 0.03, body)
-    return tutor(rollout, style), body
+    verdict = Verdict("proved" if text == row["proof"] else "rejected")
+    rollout = Rollout(theorem, [], [], [], verdict, None, rng.random() > 0.03, text.partition("\n")[2])
+    return source.write([rollout])[0] if source else tutor(rollout, rng.choices([4, 3, 2, 1], [7, 1, 1, 1])[0])
 
 
 def warm_up(rows, stale, seed=1):
     """Warm-up rows {"name", "statement", "proof", "feedback"}: two of each theorem, shuffled."""
-    rng, out = random.Random(seed), []
+    rng, out, truth = random.Random(seed), [], make_feedback("truth")
     for row, other in zip(rows, rows[1:] + rows[:1]):
         plain = {"name": row["name"], "statement": row["statement"], "feedback": None, "proof": dialect(row["proof"], rng, stale)}
         if rng.random() < 0.1:  # feedback that names nothing changes nothing
             plain["feedback"] = rng.choice(IDLE)
         told = {**plain, "proof": dialect(row["proof"], rng, SLIP)}
-        if rng.random() < 0.1:
-            told["feedback"] = f"Example of a correct solution: {row['proof']}"
-        else:
-            told["feedback"], _ = with_feedback(row, rng, other["proof"], style=rng.choices([4, 3, 2, 1], [7, 1, 1, 1])[0])
+        told["feedback"] = told_about(row, rng, other["proof"], truth if rng.random() < 0.1 else None)
         out += [plain, told]
     rng.shuffle(out)
     return out
@@ -302,31 +302,38 @@ def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
+def ship(run: Path):
+    """Copy a warm-up run's prover to data/tiny in half precision."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(run / "ckpt" / "student", dtype="float16").save_pretrained(HERE / "tiny")
+    AutoTokenizer.from_pretrained(run / "ckpt" / "student").save_pretrained(HERE / "tiny")
+    print(f"{HERE / 'tiny'}: {sum(f.stat().st_size for f in (HERE / 'tiny').iterdir()) / 2**20:.1f} MiB")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE, help="where the three toy_*.jsonl go")
     parser.add_argument("--warm-up", type=Path, help="also write the warm-up data and an untrained tiny prover here")
     parser.add_argument("--variant", choices=VARIANTS, default="outdated", help="how outdated the warm-up's proofs are")
+    parser.add_argument("--ship", type=Path, help="only copy the prover of this warm-up run to data/tiny")
     args = parser.parse_args()
+    if args.ship:
+        return ship(args.ship)
 
-    rows = generate(sum(SPLITS.values()))
-    for i, row in enumerate(rows):
-        row["name"], row["statement"] = f"t{i}", f"theorem t{i} {row['statement']}"
-    rows = [{"name": row["name"], "statement": row["statement"], **row} for row in rows]
-    order = ["test", "valid", "train", "warm"]
-    ends = list(itertools.accumulate(SPLITS[split] for split in order))
-    splits = {split: rows[end - SPLITS[split] : end] for split, end in zip(order, ends)}
-
+    sizes = {split: size for split, size in SPLITS.items() if split != "warm" or args.warm_up}
+    rows = generate(sum(sizes.values()))
+    ends = list(itertools.accumulate(sizes.values()))
+    splits = {split: rows[end - sizes[split] : end] for split, end in zip(sizes, ends)}
     env = LeanEnv()
     print(env.describe())
-    for split in order[:3]:
+    for split in ("test", "valid", "train"):
         verdicts = env.check([(Theorem(r["name"], r["statement"], None, r["proof"]), r["proof"]) for r in splits[split]])
         bad = [(r, v) for r, v in zip(splits[split], verdicts) if v.status != "proved"]
         if bad:
-            sys.exit(f"{split}: Lean does not accept {len(bad)} reference proofs, the first is\n{bad[0]}\nNothing was written.")
-    for split in order[:3]:
+            sys.exit(f"{split}: Lean does not accept {len(bad)} reference proofs; nothing more is written. The first:\n{bad[0]}")
         write_jsonl(args.out / f"toy_{split}.jsonl", splits[split])
-        print(f"{args.out / f'toy_{split}.jsonl'}: {len(splits[split])} theorems, every reference proved")
+        print(f"{args.out / f'toy_{split}.jsonl'}: {len(splits[split])} theorems, every reference proved by Lean")
     if args.warm_up:
         args.warm_up.mkdir(parents=True, exist_ok=True)
         data = warm_up(splits["warm"], VARIANTS[args.variant])
