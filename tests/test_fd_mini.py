@@ -139,6 +139,13 @@ def test_equal_student_and_teacher_give_no_bucket_gradient_and_the_paper_loss_sh
     torch.testing.assert_close(z.grad, P * p - p * on_T, rtol=1e-4, atol=1e-6)
 
 
+def test_a_student_too_sure_of_the_top_k_is_still_pulled_back():
+    """1 - Q = 3e-8 is below the tail's floor of 1e-7: a hard clamp there would cut the gradient and leave the student stuck."""
+    z = torch.zeros(1, 11).index_fill_(1, torch.tensor([0]), 19.6).requires_grad_()
+    fm.topk_cross_entropy(z, torch.tensor([[0]]), torch.tensor([[.9]]).log(), "bucket").sum().backward()
+    assert z.grad[0, 1:].sum() < -.01  # raises the other ten
+
+
 def test_k_equal_to_the_vocabulary_is_full_cross_entropy_and_a_larger_k_is_cut():
     hidden, weight = torch.randn(4, 8), torch.randn(11, 8)
     ids, logps = fm.teacher_topk(hidden + 1, weight, k=25)

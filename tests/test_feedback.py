@@ -155,7 +155,8 @@ def test_the_style_reaches_the_tutor_and_the_language_model():
     with Play(ollama("1. Use it.")) as server:
         source("ollama", server, style=2).write([attempt])
         source("ollama", server).write([attempt])
-    assert [body["messages"][0]["content"] for _, _, body in server.requests] == [instruction(attempt, 2), instruction(attempt, 4)]
+    asked = [body["messages"][0]["content"] for _, _, body in server.requests]
+    assert asked == [instruction(attempt, 2), instruction(attempt, 4)]
 
 
 def test_lean_gives_its_output_after_a_failure_and_the_found_proof_after_a_success():
