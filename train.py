@@ -25,15 +25,15 @@ import torch
 import tyro
 
 import fd_mini
-from eval import MACHINE_FAILED, evaluate, load_rows, load_theorems, roll_out
+from eval import MACHINE_FAILED, evaluate, load_rows, roll_out, theorem_of
 from feedback import build_prompt, make_feedback
-from lean_env import LeanEnv, Theorem
+from lean_env import LeanEnv
 
 # What None means below: the toy's values were chosen on its validation split (data/README.md), the others are the paper's or,
 # for lr, the full fine-tuning rate times ten, the usual rule for LoRA: a place to start a sweep, not a result.
 DEFAULTS = {
-    "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, lr={"fd": 1e-3, "grpo": 1e-3, "sft": 1e-3}, warmup=10),
-    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, lr={"fd": 1e-4, "grpo": 1e-5, "sft": 1e-4}, warmup=50),
+    "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, micro_tokens=2048, lr={"fd": 1e-3, "grpo": 1e-3, "sft": 1e-3}, warmup=10),
+    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, micro_tokens=8192, lr={"fd": 1e-4, "grpo": 1e-5, "sft": 1e-4}, warmup=50),
 }
 
 
@@ -61,7 +61,7 @@ class Config:
     ema_every: int = 5  # optimiser steps between teacher updates
     kl_coef: float = 0.001  # GRPO: weight of the KL to where the run started
     max_new_tokens: int | None = None  # longest attempt, in tokens
-    micro_tokens: int = 8192  # tokens in one forward pass: lower it when memory runs out, the gradient stays the same
+    micro_tokens: int | None = None  # tokens in one forward pass: lower it when memory runs out, the gradient stays the same
     lora_rank: int = 32  # rank of the adapters; 0 trains all weights (the tiny prover's warm-up)
     quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base: auto means above 4 billion parameters, on a GPU
     seed: int = 0  # of everything that is drawn
@@ -167,10 +167,10 @@ def sft_step(cfg, policy, rows):
     for row in rows:
         if not row.get("proof"):
             raise ValueError(f"--algo sft imitates proofs, and {row['name']} in {cfg.data} has none")
-        theorem = Theorem(row["name"], row["statement"], row.get("header"), row["proof"])
-        prompts.append(build_prompt(policy.tokenizer, theorem, row.get("feedback"), policy.max_positions - cfg.max_new_tokens))
-        body = row["proof"].removeprefix("by\n")  # the prompt ends in `by` and a newline
-        completions.append(policy.tokenizer.encode(body, add_special_tokens=False) + [policy.tokenizer.eos_token_id])
+        prompts.append(build_prompt(policy.tokenizer, theorem_of(row), row.get("feedback"), policy.max_positions - cfg.max_new_tokens))
+        text = row["proof"].removeprefix("by\n")  # a raw prompt ends in `by` and a newline, a chat answers with a block
+        text = f"```lean4\n{row['statement']} := {row['proof']}\n```" if policy.tokenizer.chat_template else text
+        completions.append(policy.tokenizer.encode(text, add_special_tokens=False) + [policy.tokenizer.eos_token_id])
     return fd_mini.sft_backward(policy, prompts, completions, micro_tokens=cfg.micro_tokens)
 
 
@@ -237,8 +237,9 @@ def train(cfg: Config) -> Path:
     """Run `cfg` to its last step or to the first Ctrl-C. -> the run's folder"""
     cfg = resolve(cfg)
     rows = load_rows(cfg.data, "train")
-    theorems = [Theorem(r["name"], r["statement"], r.get("header"), r.get("proof")) for r in rows]
-    valid = load_theorems(cfg.valid or "toy", "valid")[:128] if cfg.eval_every and (cfg.valid or cfg.data == "toy") else []
+    theorems = [theorem_of(row) for row in rows]
+    watch = cfg.eval_every and (cfg.valid or cfg.data == "toy")  # other data has no validation set unless --valid names one
+    valid = [theorem_of(row) for row in load_rows(cfg.valid or "toy", "valid")[:128]] if watch else []
     torch.manual_seed(cfg.seed)
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     env = None if cfg.algo == "sft" and not valid else LeanEnv(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout)

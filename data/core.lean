@@ -6,8 +6,8 @@ with `prelude` has no `∧`, no `intro`, no `Nat`. This file gives them. Definit
 attributes with core Lean, so that a proof accepted here is accepted, unchanged, by a full Lean without imports.
 Lemmas are stated as core states them; the proofs are ours.
 
-Comments that begin with `! native` are tables. `lean_env.py` (`expand_native`) replaces each by the lines that
-bind native code: parsers, macros and unexpanders that are compiled into the shared library, found by name.
+Comments that begin with `! native` are tables. `native.py` (`expand_native`) replaces each by the lines
+that bind native code: parsers, macros and unexpanders that are compiled into the shared library, found by name.
 `data/CORE.md` explains how, and lists what is not here.
 -/
 prelude
@@ -21,7 +21,6 @@ or its `casesOn`, `below` and `noConfusion` are not made and `cases`, recursion 
 unsafe axiom lcErased : Type
 unsafe axiom lcAny : Type
 unsafe axiom lcVoid : Type
-axiom String : Type
 @[inline] def id {α : Sort u} (a : α) : α := a
 @[reducible] def outParam (α : Sort u) : Sort u := α
 @[reducible] def optParam (α : Sort u) (_default : α) : Sort u := α
@@ -30,6 +29,7 @@ set_option bootstrap.inductiveCheckResultingUniverse false in
 inductive PUnit : Sort u where | unit : PUnit
 abbrev Unit : Type := PUnit
 @[match_pattern] abbrev Unit.unit : Unit := PUnit.unit
+opaque String : Type := Unit -- opaque: native code knows the layout, and no proof can look inside
 inductive Eq {α : Sort u} : α → α → Prop where | refl (a : α) : Eq a a
 @[reducible] def Eq.ndrec.{u1, u2} {α : Sort u2} {a : α} {motive : α → Sort u1} (m : motive a) {b : α} (h : Eq a b) :
     motive b := h.rec m
@@ -65,7 +65,7 @@ def Not (a : Prop) : Prop := a → False
 @[symm] theorem Eq.symm {α : Sort u} {a b : α} (h : Eq a b) : Eq b a := h.rec rfl
 theorem congrArg {α : Sort u} {β : Sort v} {a₁ a₂ : α} (f : α → β) (h : Eq a₁ a₂) : Eq (f a₁) (f a₂) := h.rec rfl
 
--- The elimination lemmas of a type with several constructors compare constructor numbers: `Nat` and `Nat.beq` come first.
+-- The elimination lemmas of a type with several constructors compare constructor numbers: first `Nat.beq`.
 set_option genCtorIdx false in
 inductive Bool : Type where | false | true
 export Bool (false true)
@@ -93,9 +93,9 @@ attribute [gen_constructor_elims] Bool
 
 namespace Lean
 -- Objects of the native code that only pass through: an axiom is enough, the native side knows their layout.
-axiom Obj : Type
-axiom Syntax : Type
-axiom Name : Type
+opaque Obj : Type := Unit
+opaque Syntax : Type := Unit
+opaque Name : Type := Unit
 axiom Name.anonymous : Name
 axiom Name.str (p : Name) (s : String) : Name
 axiom Name.num (p : Name) (n : Nat) : Name
@@ -227,7 +227,8 @@ theorem Or.resolve_right {a b : Prop} (h : a ∨ b) (nb : ¬b) : a := h.elim id 
 theorem Or.symm {a b : Prop} (h : a ∨ b) : b ∨ a := h.elim .inr .inl
 theorem Or.intro_left {a : Prop} (b : Prop) (h : a) : a ∨ b := .inl h
 theorem Or.intro_right {b : Prop} (a : Prop) (h : b) : a ∨ b := .inr h
-theorem Or.imp {a c b d : Prop} (f : a → c) (g : b → d) (h : a ∨ b) : c ∨ d := h.elim (fun x => .inl (f x)) (fun x => .inr (g x))
+theorem Or.imp {a c b d : Prop} (f : a → c) (g : b → d) (h : a ∨ b) : c ∨ d :=
+  h.elim (fun x => .inl (f x)) (fun x => .inr (g x))
 theorem Or.imp_left {a b c : Prop} (f : a → b) : a ∨ c → b ∨ c := .imp f id
 theorem Or.imp_right {b c a : Prop} (f : b → c) : a ∨ b → a ∨ c := .imp id f
 theorem And.symm {a b : Prop} (h : a ∧ b) : b ∧ a := ⟨h.right, h.left⟩
@@ -236,11 +237,12 @@ abbrev And.elim {a b : Prop} {α : Sort u} (f : a → b → α) (h : a ∧ b) : 
 abbrev Iff.elim {a b : Prop} {α : Sort u} (f : (a → b) → (b → a) → α) (h : a ↔ b) : α := f h.mp h.mpr
 theorem Iff.refl (a : Prop) : a ↔ a := ⟨id, id⟩
 protected theorem Iff.rfl {a : Prop} : a ↔ a := Iff.refl a
-theorem Iff.trans {a b c : Prop} (h₁ : a ↔ b) (h₂ : b ↔ c) : a ↔ c := ⟨fun x => h₂.mp (h₁.mp x), fun x => h₁.mpr (h₂.mpr x)⟩
+theorem Iff.trans {a b c : Prop} (h₁ : a ↔ b) (h₂ : b ↔ c) : a ↔ c :=
+  ⟨fun x => h₂.mp (h₁.mp x), fun x => h₁.mpr (h₂.mpr x)⟩
 theorem Iff.symm {a b : Prop} (h : a ↔ b) : b ↔ a := ⟨h.mpr, h.mp⟩
 theorem Iff.of_eq {a b : Prop} (h : a = b) : a ↔ b := h ▸ Iff.rfl
-theorem Exists.elim {α : Sort u} {p : α → Prop} {b : Prop} (h₁ : Exists fun x => p x) (h₂ : ∀ (a : α), p a → b) : b := h₁.rec h₂
-theorem false_of_true_iff_false (h : True ↔ False) : False := h.mp trivial
+theorem Exists.elim {α : Sort u} {p : α → Prop} {b : Prop} (h₁ : Exists fun x => p x)
+    (h₂ : ∀ (a : α), p a → b) : b := h₁.rec h₂
 
 /-! Quotients, choice and what follows from the three axioms that every Lean proof may use. -/
 init_quot
@@ -356,7 +358,8 @@ theorem eq_true {p : Prop} (h : p) : p = True := propext ⟨fun _ => trivial, fu
 theorem eq_false {p : Prop} (h : ¬p) : p = False := propext ⟨h, False.elim⟩
 theorem eq_false' {p : Prop} (h : p → False) : p = False := eq_false h
 theorem eq_true_of_decide {p : Prop} [Decidable p] (h : decide p = true) : p = True := eq_true (of_decide_eq_true h)
-theorem eq_false_of_decide {p : Prop} {_ : Decidable p} (h : decide p = false) : p = False := eq_false (of_decide_eq_false h)
+theorem eq_false_of_decide {p : Prop} {_ : Decidable p} (h : decide p = false) : p = False :=
+  eq_false (of_decide_eq_false h)
 @[simp] theorem eq_self (a : α) : (a = a) = True := eq_true rfl
 @[simp] theorem ne_eq (a b : α) : (a ≠ b) = ¬(a = b) := rfl
 @[simp] theorem heq_eq_eq (a b : α) : HEq a b = (a = b) := propext ⟨eq_of_heq, heq_of_eq⟩
@@ -372,20 +375,6 @@ theorem forall_congr {α : Sort u} {p q : α → Prop} (h : ∀ a, p a = q a) : 
 theorem forall_prop_domain_congr {p₁ p₂ : Prop} {q₁ : p₁ → Prop} {q₂ : p₂ → Prop} (h₁ : p₁ = p₂)
     (h₂ : ∀ a : p₂, q₁ (h₁.mpr a) = q₂ a) : (∀ a : p₁, q₁ a) = (∀ a : p₂, q₂ a) := by
   subst h₁; exact forall_congr h₂
-theorem forall_prop_congr_dom {p₁ p₂ : Prop} (h : p₁ = p₂) (q : p₁ → Prop) :
-    (∀ a : p₁, q a) = (∀ a : p₂, q (h.mpr a)) := by
-  subst h; rfl
-theorem let_congr {α : Sort u} {β : Sort v} {a a' : α} {b b' : α → β} (h₁ : a = a') (h₂ : ∀ x, b x = b' x) :
-    (let x := a; b x) = (let x := a'; b' x) := by
-  subst h₁; exact h₂ a
-theorem let_val_congr {α : Sort u} {β : Sort v} {a a' : α} (b : α → β) (h : a = a') :
-    (let x := a; b x) = (let x := a'; b x) := by
-  subst h; rfl
-theorem let_body_congr {α : Sort u} {β : α → Sort v} {b b' : (a : α) → β a} (a : α) (h : ∀ x, b x = b' x) :
-    (let x := a; b x) = (let x := a; b' x) := h a
-theorem have_congr {α : Sort u} {β : Sort v} {a a' : α} {f f' : α → β} (h₁ : a = a') (h₂ : ∀ x, f x = f' x) :
-    f a = f' a' := by
-  subst h₁; exact h₂ a
 
 @[simp] theorem and_true (p : Prop) : (p ∧ True) = p := propext ⟨(·.1), (⟨·, trivial⟩)⟩
 @[simp] theorem true_and (p : Prop) : (True ∧ p) = p := propext ⟨(·.2), (⟨trivial, ·⟩)⟩
@@ -423,20 +412,24 @@ theorem Or.comm : a ∨ b ↔ b ∨ a := or_comm
 theorem Iff.comm : (a ↔ b) ↔ (b ↔ a) := ⟨.symm, .symm⟩
 theorem iff_comm : (a ↔ b) ↔ (b ↔ a) := Iff.comm
 theorem and_assoc : (a ∧ b) ∧ c ↔ a ∧ (b ∧ c) := ⟨fun h => ⟨h.1.1, h.1.2, h.2⟩, fun h => ⟨⟨h.1, h.2.1⟩, h.2.2⟩⟩
-theorem or_assoc : (a ∨ b) ∨ c ↔ a ∨ (b ∨ c) := ⟨.rec (.imp_right .inl) (fun h => .inr (.inr h)), .rec (fun h => .inl (.inl h)) (.imp_left .inr)⟩
+theorem or_assoc : (a ∨ b) ∨ c ↔ a ∨ (b ∨ c) :=
+  ⟨.rec (.imp_right .inl) (fun h => .inr (.inr h)), .rec (fun h => .inl (.inl h)) (.imp_left .inr)⟩
 theorem and_congr (h₁ : a ↔ c) (h₂ : b ↔ d) : a ∧ b ↔ c ∧ d := ⟨And.imp h₁.mp h₂.mp, And.imp h₁.mpr h₂.mpr⟩
 theorem or_congr (h₁ : a ↔ c) (h₂ : b ↔ d) : (a ∨ b) ↔ (c ∨ d) := ⟨.imp h₁.mp h₂.mp, .imp h₁.mpr h₂.mpr⟩
 theorem not_congr (h : a ↔ b) : ¬a ↔ ¬b := ⟨mt h.2, mt h.1⟩
-theorem imp_congr (h₁ : a ↔ c) (h₂ : b ↔ d) : (a → b) ↔ (c → d) := ⟨fun h x => h₂.1 (h (h₁.2 x)), fun h x => h₂.2 (h (h₁.1 x))⟩
+theorem imp_congr (h₁ : a ↔ c) (h₂ : b ↔ d) : (a → b) ↔ (c → d) :=
+  ⟨fun h x => h₂.1 (h (h₁.2 x)), fun h x => h₂.2 (h (h₁.1 x))⟩
 theorem iff_congr {p₁ p₂ q₁ q₂ : Prop} (h₁ : p₁ ↔ p₂) (h₂ : q₁ ↔ q₂) : (p₁ ↔ q₁) ↔ (p₂ ↔ q₂) :=
   ⟨fun h => h₁.symm.trans (h.trans h₂), fun h => h₁.trans (h.trans h₂.symm)⟩
 theorem imp_self : (a → a) ↔ True := iff_of_true id trivial
-theorem or_imp : (a ∨ b → c) ↔ (a → c) ∧ (b → c) := ⟨fun h => ⟨fun x => h (.inl x), fun x => h (.inr x)⟩, fun h x => x.elim h.1 h.2⟩
+theorem or_imp : (a ∨ b → c) ↔ (a → c) ∧ (b → c) :=
+  ⟨fun h => ⟨fun x => h (.inl x), fun x => h (.inr x)⟩, fun h x => x.elim h.1 h.2⟩
 @[simp] theorem not_or : ¬(p ∨ q) ↔ ¬p ∧ ¬q := or_imp
 theorem and_or_left : a ∧ (b ∨ c) ↔ (a ∧ b) ∨ (a ∧ c) :=
   ⟨fun h => h.2.imp (.intro h.1) (.intro h.1), (Or.elim · (And.imp id .inl) (And.imp id .inr))⟩
 theorem or_and_left : a ∨ (b ∧ c) ↔ (a ∨ b) ∧ (a ∨ c) :=
-  ⟨(Or.elim · (fun h => ⟨.inl h, .inl h⟩) (And.imp .inr .inr)), fun h => h.1.elim .inl fun hb => h.2.elim .inl fun hc => .inr ⟨hb, hc⟩⟩
+  ⟨(Or.elim · (fun h => ⟨.inl h, .inl h⟩) (And.imp .inr .inr)),
+    fun h => h.1.elim .inl fun hb => h.2.elim .inl fun hc => .inr ⟨hb, hc⟩⟩
 @[simp] theorem Classical.not_not {a : Prop} : ¬¬a ↔ a := ⟨fun h => byContradiction h, not_not_intro⟩
 @[simp] theorem Classical.not_imp : ¬(a → b) ↔ a ∧ ¬b :=
   ⟨fun h => ⟨byContradiction fun ha => h fun x => absurd x ha, fun hb => h fun _ => hb⟩, fun h f => h.2 (f h.1)⟩
@@ -445,7 +438,8 @@ theorem or_and_left : a ∨ (b ∧ c) ↔ (a ∨ b) ∧ (a ∨ c) :=
 theorem exists_imp {p : α → Prop} {b : Prop} : ((∃ x, p x) → b) ↔ ∀ x, p x → b := forall_exists_index
 @[simp] theorem not_exists {p : α → Prop} : (¬∃ x, p x) ↔ ∀ x, ¬p x := exists_imp
 @[simp] theorem exists_false : ¬(∃ _a : α, False) := fun ⟨_, h⟩ => h
-@[simp] theorem forall_eq {p : α → Prop} {a' : α} : (∀ a, a = a' → p a) ↔ p a' := ⟨fun h => h a' rfl, fun h _ e => e.symm ▸ h⟩
+@[simp] theorem forall_eq {p : α → Prop} {a' : α} : (∀ a, a = a' → p a) ↔ p a' :=
+  ⟨fun h => h a' rfl, fun h _ e => e.symm ▸ h⟩
 @[simp] theorem exists_eq {a' : α} : ∃ a, a = a' := ⟨_, rfl⟩
 @[simp] theorem exists_eq' {a' : α} : ∃ a, a' = a := ⟨_, rfl⟩
 @[simp] theorem exists_eq_left {p : α → Prop} {a' : α} : (∃ a, a = a' ∧ p a) ↔ p a' :=
@@ -490,8 +484,8 @@ attribute [match_pattern] Nat.add Add.add HAdd.hAdd -- so that `n + 1` is a patt
 -- `induction` and `cases` speak of `0` and `n + 1`, not of `Nat.zero` and `Nat.succ n`.
 @[elab_as_elim, induction_eliminator] protected noncomputable def Nat.recAux {motive : Nat → Sort u} (zero : motive 0)
     (succ : ∀ n, motive n → motive (n + 1)) (t : Nat) : motive t := Nat.rec zero succ t
-@[elab_as_elim, cases_eliminator] protected noncomputable abbrev Nat.casesAuxOn {motive : Nat → Sort u} (t : Nat) (zero : motive 0)
-    (succ : ∀ n, motive (n + 1)) : motive t := Nat.casesOn t zero succ
+@[elab_as_elim, cases_eliminator] protected noncomputable abbrev Nat.casesAuxOn {motive : Nat → Sort u} (t : Nat)
+    (zero : motive 0) (succ : ∀ n, motive (n + 1)) : motive t := Nat.casesOn t zero succ
 @[extern "lean_nat_mul", instance_reducible] protected def Nat.mul : (@& Nat) → (@& Nat) → Nat
   | _, 0 => 0
   | a, .succ b => Nat.add (Nat.mul a b) a
@@ -570,7 +564,8 @@ protected theorem Nat.le_of_lt {n m : Nat} : n < m → n ≤ m := le_of_succ_le
 @[simp] protected theorem Nat.lt_irrefl (n : Nat) : ¬n < n := not_succ_le_self n
 protected theorem Nat.lt_trans {n m k : Nat} (h₁ : n < m) : m < k → n < k := Nat.le_trans (le_step h₁)
 protected theorem Nat.lt_of_lt_of_le {n m k : Nat} : n < m → m ≤ k → n < k := Nat.le_trans
-protected theorem Nat.lt_of_le_of_lt {n m k : Nat} (h₁ : n ≤ m) (h₂ : m < k) : n < k := Nat.le_trans (succ_le_succ h₁) h₂
+protected theorem Nat.lt_of_le_of_lt {n m k : Nat} (h₁ : n ≤ m) (h₂ : m < k) : n < k :=
+  Nat.le_trans (succ_le_succ h₁) h₂
 protected theorem Nat.eq_or_lt_of_le {n m : Nat} (h : n ≤ m) : n = m ∨ n < m := match h with
   | .refl => .inl rfl
   | .step h => .inr (succ_le_succ h)

@@ -281,6 +281,7 @@ def test_padded_batches_give_the_states_of_single_rows(folders, family):
     policy = fm.Policy(folders[family], rank=4)
     shake(policy, "student")
     prompts, _, completions, _ = batch()
+    prompts[1][1], completions[2][1] = 0, 0  # the pad id inside a row is a token like any other
     with torch.no_grad():
         expected = torch.cat([plain_logits(policy, p, c) for p, c in zip(prompts, completions)])
         together = policy.hidden(prompts, completions) @ policy.head.T
@@ -359,8 +360,8 @@ def test_gradients_and_metrics_do_not_depend_on_the_micro_batches(policy):
     for run in runs.values():
         whole, grads = run(10_000), take_grads(policy)
         for micro_tokens in (1, 40, 80):  # one row at a time, two, three
-            assert run(micro_tokens) == pytest.approx(whole, rel=1e-4, abs=1e-5)
-            assert_close(take_grads(policy), grads, 1e-5)
+            assert run(micro_tokens) == pytest.approx(whole, rel=1e-3, abs=1e-4)
+            assert_close(take_grads(policy), grads, 1e-4)
 
 
 def test_micro_batches_keep_to_the_budget_and_leave_out_what_was_not_sampled(policy):
@@ -411,7 +412,7 @@ def test_grpo_is_reinforce_with_k3_to_the_frozen_student(policy, kl_coef):
     shake(policy, "student", 0)
     policy.freeze_reference()
     shake(policy, "student", 1, .1)
-    prompts, _, completions, sampled = batch()
+    prompts, _, completions, sampled = ([rows[i] for i in (2, 0, 4, 1, 3)] for rows in batch())  # not in order of length
     advantages, loss, kl, n = torch.tensor([1., -1, .5, 0, 2]), 0, 0, sum(map(sum, sampled))
     for x, y, s, a in zip(prompts, completions, sampled, advantages):
         pick = torch.tensor(y)[:, None]
@@ -658,6 +659,19 @@ def test_greedy_decoding_with_a_cache_equals_full_passes_row_by_row(folders, fam
                 expected.append(policy.model(torch.tensor([prompt + expected])).logits[0, -1].argmax().item())
         assert completion == expected and finished == (expected[-1] in policy.stop_ids)
     assert len({len(c) for c, _ in outputs}) > 1
+
+
+def test_positions_count_from_each_rows_first_token(policy):
+    """A rotary model cannot tell when all positions of a row are shifted, so this looks at what it is given."""
+    seen = []
+    note = lambda _, args, kwargs: seen.append((kwargs["attention_mask"], kwargs["position_ids"]))
+    policy.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    policy.stop_ids = set()
+    fm.sample(policy, PROMPTS, 3)
+    (mask, positions), *later = seen
+    assert [p[m.bool()].tolist() for m, p in zip(mask, positions)] == [list(range(len(p))) for p in sorted(PROMPTS, key=len)]
+    for t, (mask, positions) in enumerate(later):  # one new token per row
+        assert positions[:, 0].tolist() == [len(p) + t for p in sorted(PROMPTS, key=len)] == (mask.sum(-1) - 1).tolist()
 
 
 def test_every_id_of_the_generation_config_stops_and_is_kept(tmp_path):

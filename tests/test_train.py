@@ -129,7 +129,7 @@ def test_grpo_over_fd_starts_from_the_students_adapters_with_a_fresh_optimiser(t
 def test_a_lean_that_fails_is_never_taken_for_wrong_proofs(tmp_path):
     cfg = train.resolve(Config(**SMALL))
     policy, env, source = train.fd_mini.Policy("tiny", rank=4), LeanEnv(), make_feedback("tutor")
-    theorems = evaluation.load_theorems("toy", "valid")[:8]
+    theorems = [evaluation.theorem_of(row) for row in evaluation.load_rows("toy", "valid")[:8]]
     env.timeout = 0.01  # a real Lean, killed before it can answer
     with pytest.raises(RuntimeError, match="Lean failed .timeout. on every attempt of step 1"):
         train.rl_step(cfg, policy, env, source, theorems, 1)
@@ -181,7 +181,9 @@ def test_a_project_without_lake_says_what_is_missing(tmp_path):
 
 def test_the_demo_path_ends_in_a_table_and_a_picture(tmp_path, capsys):
     out = train.train(Config(out=str(tmp_path / "run"), steps=2, **SMALL | dict(eval_every=1)))
-    results = evaluation.main(evaluation.Config(runs=(str(out),), model="tiny", samples=2, problems=8, split="valid"))
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join((ROOT / "data" / "toy_valid.jsonl").read_text().splitlines(True)[:8]))
+    results = evaluation.main(evaluation.Config(runs=(str(out),), model="tiny", samples=2, data=str(few)))
     assert list(results) == ["tiny", str(out)] and {"pass@1", "pass@2", "entropy", "length", "tactics"} <= results["tiny"].keys()
     assert "pass@2" in capsys.readouterr().out
     assert json.loads((out / "eval.json").read_text()).keys() == results.keys()

