@@ -12,6 +12,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,6 @@ KS = (1, 2, 4, 8, 16)
 MACHINE_FAILED = ("timeout", "crash")  # verdicts that say nothing about the proof
 
 # --- data and rollouts (train.py uses both)
-
-
 def load_rows(data: str, split: str = "train") -> list[dict]:
     """The checked rows of a jsonl file, or of the toy's `split`.
 
@@ -57,10 +56,8 @@ def load_rows(data: str, split: str = "train") -> list[dict]:
         raise ValueError(f"{path}: the file holds no theorem")
     return rows
 
-
 def theorem_of(row: dict) -> Theorem:
     return Theorem(row["name"], row["statement"], row.get("header"), row.get("proof"))
-
 
 def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
@@ -84,8 +81,6 @@ def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="st
     return rollouts
 
 # --- metrics
-
-
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Unbiased pass@k from n attempts of which c are right: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, eq. 1). Needs 1 <= k <= n.
 
@@ -96,11 +91,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(f"pass@{k} needs at least {k} attempts and 0 <= c <= n, got n = {n}, c = {c}")
     return 1.0 if n - c < k else 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
 
-
 def tactics_of(proof: str) -> set[str]:
     """The words that start a line of a proof, bullets aside: {"intro", "exact"}."""
     return set(re.findall(r"^[\s·]*([A-Za-z_]\w*)", extract_proof(proof).partition("\n")[2], re.MULTILINE))
-
 
 def confidence(values: list[float], seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of the mean over problems: 1,000 resamples."""
@@ -108,7 +101,6 @@ def confidence(values: list[float], seed: int = 0) -> tuple[float, float]:
     draws = torch.randint(len(values), (1000, len(values)), generator=torch.Generator().manual_seed(seed))
     low, high = torch.quantile(values[draws].mean(1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
-
 
 def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source=None, who="student", batch_size=64) -> dict:
     """`samples` attempts at every theorem -> {"pass@1": ..., "entropy": nats per token, "length": tokens, ...}.
@@ -119,7 +111,7 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
     """
     rights, totals = [0] * len(theorems), [0] * len(theorems)
     entropies, tokens, finished, left_out, tactics = 0.0, 0, 0, 0, set()
-    for n in tqdm(range(samples), desc="attempts", disable=samples == 1, leave=False):
+    for n in tqdm(range(samples), desc="attempts", disable=None if samples > 1 else True, leave=False):
         stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
         rollouts = roll_out(policy, env, theorems, max_new_tokens, stream, None, who, batch_size)
         told = source.write(rollouts) if source else [None] * len(rollouts)
@@ -148,7 +140,11 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
     return result
 
 # --- table and picture
-
+def show(rollout):
+    """An attempt as text: statement, what was written, what Lean and the feedback said."""
+    said = rollout.verdict.status + "".join(f" · line {m['line']}: {m['data']}" for m in rollout.verdict.messages[:1])
+    text = f"{rollout.theorem.statement} := by\n{rollout.text}\nLean: {said}" + (f"\n{rollout.feedback}" if rollout.feedback else "")
+    return textwrap.indent(text, "    | ")
 
 @dataclass
 class Config:
@@ -167,7 +163,6 @@ class Config:
     lean_project: str = ""  # a Lake project to check proofs in
     out: str = ""  # folder for eval.json and eval.png; empty: the first run's, or out/base
 
-
 def load_run(folder: str, who: str, quantize: str):
     """The policy of a run with its adapters, and the run's config. Errors: ValueError when there is no run."""
     if not (Path(folder) / "ckpt" / "state.pt").is_file():
@@ -176,7 +171,6 @@ def load_run(folder: str, who: str, quantize: str):
     policy = fd_mini.Policy(config["model"], rank=config["lora_rank"], quantize=quantize, seed=config["seed"])
     policy.load(Path(folder) / "ckpt" / who, who)
     return policy, config
-
 
 def table(results: dict) -> str:
     """Rows of results as aligned text, one line each."""
@@ -188,7 +182,6 @@ def table(results: dict) -> str:
         low, high = r.get("pass@1_ci", (math.nan, math.nan))
         lines.append(f"{name:{width}}{cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:7d}")
     return "\n".join(lines)
-
 
 def picture(results: dict, runs, path: Path):
     """pass@k of every row, and pass@1 and entropy on the validation theorems along the runs."""
@@ -218,7 +211,6 @@ def picture(results: dict, runs, path: Path):
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
 
-
 def main(cfg: Config) -> dict:
     if not cfg.runs and not cfg.model:
         raise ValueError("nothing to evaluate: give the folder of a run (python eval.py out/fd) or --model tiny")
@@ -245,7 +237,6 @@ def main(cfg: Config) -> dict:
     picture(results, cfg.runs, out / "eval.png")
     print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
     return results
-
 
 if __name__ == "__main__":
     try:

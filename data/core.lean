@@ -148,7 +148,7 @@ inductionAltLHS inductionAlt inductionAlts elimTarget generalizeArg caseArg rcas
 /-! native tactic_parser Lean.Parser.Tactic
 intro intros exact apply refine refine' constructor left right assumption contradiction show change
 cases induction rcases obtain rintro injection injections subst substEqs generalize
-rewriteSeq rwSeq rwa simp simpAll dsimp simpa unfold delta congr split decide
+rewriteSeq rwSeq rwa rwaAt simp simpAll dsimp simpa unfold delta congr split decide
 eqRefl applyRfl symm withReducible withReducibleAndInstances
 first skip done fail focus paren case case' allGoals anyGoals
 clear revert specialize replace rename renameI

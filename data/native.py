@@ -2,8 +2,8 @@
 import sys
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--lean"]:
-    # `python native.py --lean CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...` limits itself and becomes PROGRAM, a `lean` or the
-    # shared library of one. It stands before the other imports because every batch of proofs pays for its start.
+    # `python native.py --lean CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...` limits itself and becomes PROGRAM: a `lean`, or
+    # the shared library of one. It stands before the other imports because every batch of proofs pays for its start.
     import os
     import resource
 
@@ -104,7 +104,7 @@ def expand_native(source, binary):
 
 def compiled_core(library, run):
     """-> the folder with Core.olean: core.lean compiled by that very Lean (some seconds, once). Safe when several
-    processes want it at once: each builds under a name of its own and renames, the first one wins. `run`: lean_env._run.
+    processes want it at once: each builds under a name of its own and renames, the first wins. `run`: lean_env._run.
     Raises SystemExit when no folder can be written or core.lean does not compile."""
     home, user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), os.getuid()
     for base in (Path(home) / "feedback-distillation", Path(tempfile.gettempdir()) / f"feedback-distillation-{user}"):

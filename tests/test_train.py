@@ -48,7 +48,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path, algo):
     states = [torch.load(out / "ckpt" / "state.pt", weights_only=True) for out in (whole, broken)]
     assert str(states[0]) == str(states[1])
     assert without_clocks(rows_of(whole / "log.jsonl")) == without_clocks(rows_of(broken / "log.jsonl"))
-    assert [(r["step"], r["completion"]) for r in rows_of(whole / "rollouts.jsonl")] == [(r["step"], r["completion"]) for r in rows_of(broken / "rollouts.jsonl")]
+    assert [(r["step"], r["text"]) for r in rows_of(whole / "rollouts.jsonl")] == [(r["step"], r["text"]) for r in rows_of(broken / "rollouts.jsonl")]
 
 
 def test_steps_that_were_run_but_not_saved_are_run_again_and_logged_once(tmp_path):
@@ -112,7 +112,7 @@ def test_constant_feedback_and_a_frozen_teacher_drive_kl_towards_zero_and_the_st
     out = train.train(Config(out=str(tmp_path / "run"), feedback=advice, ema_alpha=1.0, steps=15, **SMALL | dict(prompts_per_step=32, lr=2e-3, warmup=2, lora_rank=32)))
     log, rollouts = rows_of(out / "log.jsonl"), rows_of(out / "rollouts.jsonl")
     assert sum(r["kl"] for r in log[-3:]) / 3 < 0.5 * log[0]["kl"]
-    words = lambda steps: " ".join(r["completion"] for r in rollouts if r["step"] in steps)  # noqa: E731
+    words = lambda steps: " ".join(r["text"] for r in rollouts if r["step"] in steps)  # noqa: E731
     assert words({1, 2}).count("assume") > words({1, 2}).count("intro")  # what it wrote before it was taught, without the advice
     assert words({14, 15}).count("intro") > words({14, 15}).count("assume")  # and after, still without it
 
@@ -143,11 +143,12 @@ def test_a_lean_that_fails_is_never_taken_for_wrong_proofs(tmp_path):
     (["--model", "./no/such/folder"], "unknown model"),
     (["--data", "no/such.jsonl"], "there is no file"),
     (["--steps", "-3"], "--steps must be above 0"),
+    (["--max-new-tokens", "600"], "--max-new-tokens"),
     (["--lr", "7"], "absurd"),
-    (["--lr", "nan"], "--lr"),
+    (["--lr", "nan"], "--lr must be above 0"),
     (["--ema-alpha", "1.5"], "--ema-alpha must lie between"),
     (["--algo", "grpo", "--group-size", "1"], "--group-size must be at least 2"),
-    (["--feedback", "oracle"], "unknown feedback"),
+    (["--feedback", "oracle"], "'oracle' is none of tutor"),
     (["--feedback", "openai:some-model@http://127.0.0.1:9"], "127.0.0.1:9"),
     (["--lean-project", "no/such/project"], "no/such/project"),
     (["--lean", "no/such/lean"], "no/such/lean"),
@@ -155,11 +156,16 @@ def test_a_lean_that_fails_is_never_taken_for_wrong_proofs(tmp_path):
     (["--resume"], "holds no run"),
 ])
 def test_bad_input_gets_one_clear_line_and_writes_nothing(tmp_path, flags, complaint):
-    result = run("--out", tmp_path / "run", "--steps", "1", *flags)
-    assert result.returncode not in (0, 130)
-    last = result.stderr.strip().splitlines()[-1]
-    assert complaint in last and "Traceback" not in result.stderr, result.stderr
+    with pytest.raises(SystemExit) as stop:  # its text is what Python prints, with exit status 1
+        train.main(["--out", str(tmp_path / "run"), "--steps", "1", *flags])
+    assert complaint in stop.value.code and "\n" not in stop.value.code
     assert not (tmp_path / "run").exists()
+
+
+def test_the_script_prints_that_line_last_and_fails(tmp_path):
+    result = run("--out", tmp_path / "run", "--data", "no/such.jsonl")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("train.py: --data no/such.jsonl: there is no file")
 
 
 def test_a_folder_that_holds_another_run_is_left_alone(tmp_path):
@@ -172,11 +178,13 @@ def test_a_folder_that_holds_another_run_is_left_alone(tmp_path):
     assert {f: f.read_bytes() for f in out.rglob("*") if f.is_file()} == before
 
 
-def test_a_project_without_lake_says_what_is_missing(tmp_path):
+def test_a_project_without_lake_says_what_is_missing(tmp_path, monkeypatch):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "lakefile.toml").write_text('name = "p"\n')
-    result = run("--out", tmp_path / "run", "--lean-project", tmp_path / "project")
-    assert result.returncode != 0 and "lake" in result.stderr.splitlines()[-1] and not (tmp_path / "run").exists()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="needs `lake`.*elan"):
+        train.main(["--out", str(tmp_path / "run"), "--lean-project", str(tmp_path / "project")])
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_demo_path_ends_in_a_table_and_a_picture(tmp_path, capsys):

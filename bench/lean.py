@@ -1,0 +1,44 @@
+"""Proofs per second: many proofs in one Lean process against one process for each proof, same proofs, same run.
+
+    python bench/lean.py [--proofs 256] [--single 64] [--workers 2]
+
+The proofs are the test set's references (data/toy_test.jsonl). `--single`: how many of them are also checked in a
+process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a reference is not proved.
+"""
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lean_env import LeanEnv, Theorem  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--proofs", type=int, default=256, help="how many toy proofs")
+    parser.add_argument("--single", type=int, default=64, help="how many of them in a process of their own")
+    parser.add_argument("--workers", type=int, default=2, help="Lean processes at a time, in both cases")
+    args = parser.parse_args()
+    with open(ROOT / "data" / "toy_test.jsonl", encoding="utf-8") as rows:
+        jobs = [(Theorem(row["name"], row["statement"]), row["proof"]) for row in map(json.loads, rows)][:args.proofs]
+    env = LeanEnv(workers=args.workers)
+    print(env.describe(), f"| {len(jobs)} proofs, {args.workers} workers")
+    rates = []
+    for name, batch, some in (("batched", env.batch, jobs), ("one process each", 1, jobs[:args.single])):
+        env.batch = batch
+        began = time.perf_counter()
+        proved = sum(verdict.status == "proved" for verdict in env.check(some))
+        seconds = time.perf_counter() - began
+        rates.append(len(some) / seconds)
+        print(f"{name:>17}: {rates[-1]:7.1f} proofs/s   ({proved} of {len(some)} proved in {seconds:.2f} s)")
+        if proved < len(some):
+            sys.exit(1)
+    print(f"{'ratio':>17}: {rates[0] / rates[1]:7.1f}")
+
+
+if __name__ == "__main__":
+    main()
