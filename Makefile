@@ -22,5 +22,6 @@ test: .venv/ready
 tiny: .venv/ready  # the theorems, the warm-up data and the tiny prover, from nothing (about an hour on 2 cores)
 	$(BIN)/python data/toy.py --warm-up out/warm
 	$(BIN)/python train.py --algo sft --model out/warm/untrained --data out/warm/warm_up.jsonl --lora-rank 0 \
-	    --steps 2400 --lr 2e-3 --warmup 100 --micro-tokens 1600 --eval-every 0 --save-every 300 --out out/tiny
+	    --steps 1800 --prompts-per-step 64 --lr 2e-3 --warmup 100 --micro-tokens 1600 --max-new-tokens 80 \
+	    --eval-every 0 --save-every 300 --out out/tiny
 	$(BIN)/python data/toy.py --ship out/tiny

@@ -8,7 +8,7 @@ Lemmas are stated as core states them; the proofs are ours.
 
 Comments that begin with `! native` are tables. `native.py` (`expand_native`) replaces each by the lines
 that bind native code: parsers, macros and unexpanders that are compiled into the shared library, found by name.
-`data/CORE.md` explains how, and lists what is not here.
+`data/README.md` explains how, and lists what is not here.
 -/
 prelude
 set_option linter.all false

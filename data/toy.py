@@ -1,8 +1,7 @@
 """The toy: provable theorems in real Lean text, and a prover whose Lean is out of date.
 
     python data/toy.py                    # writes toy_train.jsonl, toy_valid.jsonl, toy_test.jsonl (bit-identical every time)
-    python data/toy.py --warm-up DIR      # also writes the tiny prover's warm-up data and an untrained tiny prover to DIR
-    python data/toy.py --warm-up DIR --variant mild | reasoning
+    python data/toy.py --warm-up DIR      # also the tiny prover's warm-up data and an untrained prover; --variant mild, reasoning
 
 A theorem is a random formula over a few propositions, some of which are facts about Nat. A truth table throws away what is
 false, an iterative-deepening search finds the shortest proof in the tactics below, and Lean has the last word: a row whose
@@ -29,10 +28,8 @@ from lean_env import LeanEnv, Rollout, Theorem, Verdict  # noqa: E402
 SPLITS = {"test": 256, "valid": 256, "train": 4096, "warm": 32000}  # "warm" is the warm-up's own, never judged on
 MIN_LINES, MAX_LINES = 2, 4  # tactic lines of the shortest proof
 
-# ---------------------------------------------------------------------------------------------------------------------
-# formulas: ("p",) is an atom; ("and" | "or" | "imp" | "iff", A, B); ("not", A); ("nat", text, closing tactic) is a true fact
-
-PRECEDENCE = {"iff": 20, "imp": 25, "or": 30, "and": 35, "not": 40}
+# --- formulas: ("p",) is an atom; ("and" | "or" | "imp" | "iff", A, B); ("not", A); ("nat", text, closing tactic) is a true fact
+PRECEDENCE = {"iff": 20, "imp": 25, "or": 30, "and": 35}
 SYMBOL = {"iff": "↔", "imp": "→", "or": "∨", "and": "∧"}
 NAT_FACTS = [  # (statement, the tactic that closes it); exists and rfl have outdated twins, as have the lemma names
     ("{0} + {1} = {1} + {0}", "exact Nat.add_comm {0} {1}"), ("{0} * {1} = {1} * {0}", "exact Nat.mul_comm {0} {1}"),
@@ -42,25 +39,20 @@ NAT_FACTS = [  # (statement, the tactic that closes it); exists and rfl have out
     ("{0} = {0}", "rfl"), ("{0} + {1} = {0} + {1}", "rfl"), ("∃ x : Nat, x = {0}", "exists {0}"),
 ]
 
-
 def show(formula, outer=0):
     """Lean text of a formula, with the brackets that Lean's own precedences need."""
     kind = formula[0]
     if kind == "nat":
         return f"({formula[1]})" if outer == 50 or (outer and "∃" in formula[1]) else formula[1]
-    if kind not in PRECEDENCE:
-        return kind
+    if kind not in SYMBOL:
+        return kind if kind != "not" else "¬" + show(formula[1], 50)
     level = PRECEDENCE[kind]
-    if kind == "not":
-        return "¬" + show(formula[1], 50)
     right = level if kind != "iff" else level + 1  # ∧ ∨ → associate to the right, ↔ not at all
     text = f"{show(formula[1], level + 1)} {SYMBOL[kind]} {show(formula[2], right)}"
     return f"({text})" if outer > level else text
 
-
 def atoms(formula):
     return {formula[0]} if len(formula) == 1 else set() if formula[0] == "nat" else set().union(*map(atoms, formula[1:]))
-
 
 def holds(formula, world):
     """Truth value in a world {atom: bool}; a Nat fact is always true."""
@@ -73,7 +65,6 @@ def holds(formula, world):
     right = holds(formula[2], world)
     return {"and": left and right, "or": left or right, "imp": not left or right, "iff": left == right}[kind]
 
-
 def random_formula(rng, size, facts):
     """A formula with `size` connectives over p, q, r and now and then a fact about Nat."""
     if size == 0:
@@ -85,17 +76,12 @@ def random_formula(rng, size, facts):
     parts = random_formula(rng, left, facts), random_formula(rng, size - 1 - left, facts)
     return (kind, *parts) if parts[0] != parts[1] else random_formula(rng, size, facts)  # `q ∨ q` teaches nothing
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the search: intuitionistic, goal-directed, the fewest tactic lines first
-
+# --- the search: intuitionistic, goal-directed, the fewest tactic lines first
 HYPOTHESES = "hgkmuvwyz"  # one letter each; p q r are propositions, a b numbers, x a bound variable
-
 
 def fresh(hyps, n):
     """The first n unused hypothesis names, so that a name depends on the goal alone."""
     return [name for name in HYPOTHESES if name not in hyps][:n]
-
 
 def closing(hyps, goal):
     """A single tactic that closes the goal, or None. hyps: {name: formula}."""
@@ -114,7 +100,6 @@ def closing(hyps, goal):
     if ("False",) in hyps.values() or any(("not", fact) in hyps.values() for fact in hyps.values()):
         return "contradiction"
     return None
-
 
 def moves(hyps, goal):
     """Every sensible next tactic: (line, [(hyps, goal), ...]) in a fixed order."""
@@ -142,7 +127,6 @@ def moves(hyps, goal):
     if kind != "False" and any(fact[0] == "not" for fact in hyps.values()):
         yield "exfalso", [(hyps, ("False",))]
 
-
 def search(hyps, goal, budget):
     """The lines of a proof of at most `budget` tactics, or None. Bullets wherever a tactic leaves several goals."""
     line = closing(hyps, goal)
@@ -160,7 +144,6 @@ def search(hyps, goal, budget):
             return lines
     return None
 
-
 def canonical(formula, names):
     """The formula with its variables renamed in order of appearance: equal for statements that differ in names only."""
     if formula[0] == "nat":
@@ -169,7 +152,6 @@ def canonical(formula, names):
     if len(formula) == 1:
         return (names.setdefault(formula[0], f"n{len(names)}"),)
     return (formula[0], *(canonical(part, names) for part in formula[1:]))
-
 
 def generate(count, seed=0):
     """`count` different theorems with their shortest proofs: [{"name", "statement", "proof", "depth", "tactics"}, ...].
@@ -204,31 +186,22 @@ def generate(count, seed=0):
                      "depth": len(proof), "tactics": tactics})
     return rows
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the outdated dialect
-
+# --- the outdated dialect
 STALE = {current: old for old, current in OUTDATED.items()}
 WORD = re.compile(r"[A-Za-z_][\w.]*")
-
 
 def outdated(proof):
     """The current names in a proof that have an outdated twin."""
     return [word for word in WORD.findall(proof) if word in STALE]
 
-
 def dialect(proof, rng, stale):
     """The proof with each current name replaced by its outdated twin with probability `stale`, independently."""
     return WORD.sub(lambda m: STALE[m[0]] if m[0] in STALE and rng.random() < stale else m[0], proof)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# warm-up data: half without feedback in the outdated dialect, half with feedback, in the dialect that it names
-
+# --- warm-up data: half without feedback in the outdated dialect, half with feedback, in the dialect that it names
 VARIANTS = {"outdated": 0.98, "mild": 0.6, "reasoning": 0.0}  # share of outdated names when no feedback names the current ones
 SLIP = 0.02  # a name now and then in the other dialect: what comes later must not depend on what was written before
 IDLE = ["Think carefully.", "Be concise.", "1. Keep the proof short.", "Check every step before the next one."]
-
 
 def corrupt(proof, rng, other):
     """A wrong attempt: one line lost, swapped for another theorem's, turned the other way, or cut short."""
@@ -246,13 +219,11 @@ def corrupt(proof, rng, other):
         lines[i] = re.sub(r"\b[hgkm]\b", lambda m: rng.choice("hgkm"), lines[i])
     return "\n".join(["by", *lines])
 
-
 def attempt(row, rng, other, kind):
     """What a prover may have written about this theorem. Kinds: own (outdated), right, wrong, mixed (half outdated)."""
     wrong = kind == "wrong" or (kind != "right" and rng.random() < 0.5)
     text = corrupt(row["proof"], rng, other) if wrong else row["proof"]
     return dialect(text, rng, {"own": 0.98, "right": 0.0, "wrong": 0.0, "mixed": 0.5}[kind])
-
 
 def told_about(row, rng, other, source=None):
     """What the tutor, or another source, says after such an attempt; whatever differs from the reference counts as wrong."""
@@ -261,7 +232,6 @@ def told_about(row, rng, other, source=None):
     verdict = Verdict("proved" if text == row["proof"] else "rejected")
     rollout = Rollout(theorem, [], [], [], verdict, None, rng.random() > 0.03, text.partition("\n")[2])
     return source.write([rollout])[0] if source else tutor(rollout, rng.choices([4, 3, 2, 1], [7, 1, 1, 1])[0])
-
 
 def warm_up(rows, stale, seed=1):
     """Warm-up rows {"name", "statement", "proof", "feedback"}: two of each theorem, shuffled."""
@@ -275,7 +245,6 @@ def warm_up(rows, stale, seed=1):
         out += [plain, told]
     rng.shuffle(out)
     return out
-
 
 def untrained(folder, texts, width=128, layers=4, heads=4, vocab=512):
     """An untrained tiny Llama and its tokenizer (byte-level BPE: any text can be encoded) in `folder`."""
@@ -297,10 +266,8 @@ def untrained(folder, texts, width=128, layers=4, heads=4, vocab=512):
         vocab_size=vocab, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers, num_attention_heads=heads,
         max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0)).save_pretrained(folder)
 
-
 def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
 
 def ship(run: Path):
     """Copy a warm-up run's prover to data/tiny in half precision."""
@@ -310,10 +277,8 @@ def ship(run: Path):
     AutoTokenizer.from_pretrained(run / "ckpt" / "student").save_pretrained(HERE / "tiny")
     print(f"{HERE / 'tiny'}: {sum(f.stat().st_size for f in (HERE / 'tiny').iterdir()) / 2**20:.1f} MiB")
 
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=HERE, help="where the three toy_*.jsonl go")
     parser.add_argument("--warm-up", type=Path, help="also write the warm-up data and an untrained tiny prover here")
     parser.add_argument("--variant", choices=VARIANTS, default="outdated", help="how outdated the warm-up's proofs are")
     parser.add_argument("--ship", type=Path, help="only copy the prover of this warm-up run to data/tiny")
@@ -332,7 +297,7 @@ def main():
         bad = [(r, v) for r, v in zip(splits[split], verdicts) if v.status != "proved"]
         if bad:
             sys.exit(f"{split}: Lean does not accept {len(bad)} reference proofs; nothing more is written. The first:\n{bad[0]}")
-        write_jsonl(args.out / f"toy_{split}.jsonl", splits[split])
+        write_jsonl(HERE / f"toy_{split}.jsonl", splits[split])
         print(f"{args.out / f'toy_{split}.jsonl'}: {len(splits[split])} theorems, every reference proved by Lean")
     if args.warm_up:
         args.warm_up.mkdir(parents=True, exist_ok=True)
@@ -340,7 +305,6 @@ def main():
         write_jsonl(args.warm_up / "warm_up.jsonl", data)
         untrained(args.warm_up / "untrained", [f"/- {r['feedback']} -/\n{r['statement']} := {r['proof']}" for r in data])
         print(f"{args.warm_up}: {len(data)} warm-up proofs and an untrained prover")
-
 
 if __name__ == "__main__":
     main()

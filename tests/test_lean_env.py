@@ -28,7 +28,7 @@ def theorem(statement):
 TRUE = theorem("(p q : Prop) (hp : p) (h : p → q) : q"), "by\n  exact h hp"
 FALSE = theorem("(p q : Prop) (hp : p) : q"), "by\n  exact hp"
 
-# Each tactic, term and notation that data/CORE.md promises, in proofs that a full Lean accepts as well.
+# Each tactic, term and notation that data/README.md promises, in proofs that a full Lean accepts as well.
 ACCEPTED = [
     ("(p q : Prop) : p ∧ q → q ∧ p", "by\n  intro h\n  cases h with\n  | intro hp hq => exact ⟨hq, hp⟩"),
     ("(p q : Prop) (h : p ∨ q) : q ∨ p", "by\n  cases h\n  · right; assumption\n  · left; assumption"),
