@@ -20,6 +20,8 @@ import re
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from feedback import OUTDATED, make_feedback, tutor  # noqa: E402
@@ -158,6 +160,7 @@ def generate(count, seed=0):
 
     Every statement declares `theorem t`: what tells them apart is "name", and a prover need not read a serial number."""
     rng, seen, rows = random.Random(seed), set(), []
+    bar = tqdm(total=count, desc="theorems", disable=None)
     while len(rows) < count:
         facts = []
         if rng.random() < 0.5:
@@ -167,6 +170,7 @@ def generate(count, seed=0):
         hyps = {name: random_formula(rng, rng.randint(1, 2), []) for name in HYPOTHESES[: rng.randrange(3)]}
         goal = random_formula(rng, rng.randint(1, 3), facts)
         names = {}
+        bar.update(len(rows) - bar.n)
         key = (tuple(canonical(h, names) for h in hyps.values()), canonical(goal, names))
         variables = sorted(set().union(atoms(goal), *map(atoms, hyps.values())))
         worlds = [dict(zip(variables, w)) for w in itertools.product((False, True), repeat=len(variables))]
@@ -298,7 +302,7 @@ def main():
         if bad:
             sys.exit(f"{split}: Lean does not accept {len(bad)} reference proofs; nothing more is written. The first:\n{bad[0]}")
         write_jsonl(HERE / f"toy_{split}.jsonl", splits[split])
-        print(f"{args.out / f'toy_{split}.jsonl'}: {len(splits[split])} theorems, every reference proved by Lean")
+        print(f"{HERE / f'toy_{split}.jsonl'}: {len(splits[split])} theorems, every reference proved by Lean")
     if args.warm_up:
         args.warm_up.mkdir(parents=True, exist_ok=True)
         data = warm_up(splits["warm"], VARIANTS[args.variant])
