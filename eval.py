@@ -206,7 +206,7 @@ def picture(results: dict, runs, path: Path):
         for axis, metric in zip(curves, ("pass@1", "entropy")):
             axis.plot([r["step"] for r in rows], [r.get(metric, math.nan) for r in rows], styles[i], color=f"C{i}", label=run)
     curves[0].set(xlabel="optimiser step", title="pass@1 on the validation theorems", ylim=(0, 1))
-    curves[1].set(xlabel="optimiser step", title="entropy there (nats per token)", ylim=(0, None))
+    curves[1].set(xlabel="optimiser step", title="entropy there (nats per token)", ylim=(0, 1.1 * curves[1].get_ylim()[1]))
     for axis in (left, *curves):
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=130)

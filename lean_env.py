@@ -209,7 +209,7 @@ class LeanEnv:
     project, whose mapped .olean files count. workers: processes at a time. Raises SystemExit, one line with advice."""
 
     def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2):
-        self.timeout, self.workers, self.batch, self.prelude = timeout, workers, 64, ""
+        self.timeout, self.workers, self.batch, self.prelude = timeout, workers, 128, ""
         self.memory, self.header = int((memory_gb + 16 * (project is not None)) * 2**30), header or ""
         program, self.cwd = "lean" if lean in ("auto", "wheel") else lean, None
         self.embedded = project is None and (lean == "wheel" or lean == "auto" and not shutil.which("lean"))

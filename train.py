@@ -247,9 +247,9 @@ def train(cfg: Config) -> Path:
     handle = lambda *_: sys.exit(130) if stop else stop.append(True)  # noqa: E731
     handlers = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     for step in range(done + 1, cfg.steps + 1):
-        clock = time.perf_counter()
         if valid and (step - 1) % cfg.eval_every == 0:
             report(cfg, out, policy, env, valid, step - 1)
+        clock = time.perf_counter()
         policy.model.zero_grad(set_to_none=True)
         chosen, rollouts = pick(rows, step, cfg.prompts_per_step, cfg.seed), []
         try:
@@ -314,7 +314,7 @@ def record(step, rollout):
 
 def line(step, steps, m):
     """The readable line of a step."""
-    names = "pass:.2f loss:.4f kl:.3f teacher_mass:.3f flat_groups:.2f entropy:.3f length:.1f cut:.2f feedback:.2f grad_norm:.2f"
+    names = "pass:.2f loss:.4f kl:.3f kl_ref:.4f flat_groups:.2f entropy:.3f length:.1f cut:.2f"  # log.jsonl has the rest
     shown = "  ".join(f"{name} {m[name]:{form}}" for name, form in (n.split(":") for n in names.split()) if name in m)
     clocks = " ".join(f"{name} {m[f's_{name}']:.1f}" for name in ("sample", "lean", "feedback", "train") if f"s_{name}" in m)
     return f"step {step:{len(str(steps))}}/{steps}  {shown}  {m['seconds']:.1f} s" + (f" ({clocks})" if clocks else "")

@@ -20,7 +20,7 @@ if __name__ == "__main__" and sys.argv[1:2] == ["--lean"]:
     libc = ctypes.CDLL(None)
     stdout = ctypes.c_void_p.in_dll(libc, "stdout" if sys.platform == "linux" else "__stdoutp")
     libc.setvbuf(stdout, None, 1, 0)  # line by line: what was answered before a timeout is seen
-    argv = [b"lean", *(os.fsencode(arg) for arg in args)]
+    argv = [b"lean", b"-DElab.async=false", *(os.fsencode(arg) for arg in args)]  # small proofs: a quarter faster in turn
     status = ctypes.CDLL(program).lean_main(len(argv), (ctypes.c_char_p * (len(argv) + 1))(*argv, None))
     libc.fflush(None)
     os._exit(status)
