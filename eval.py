@@ -162,6 +162,9 @@ class Config:
     lean: str = "auto"  # auto, wheel, or the path of a lean executable
     lean_project: str = ""  # a Lake project to check proofs in
     out: str = ""  # folder for eval.json and eval.png; empty: the first run's, or out/base
+    show: str = ""  # instead: a page with this run's attempts at one problem, coloured token by token (extras/heatmap.py)
+    problem: str = ""  # the name of that problem; empty: the first of the last step
+    text: bool = False  # that view in the terminal, not as a page
 
 def load_run(folder: str, who: str, quantize: str):
     """The policy of a run with its adapters, and the run's config. Errors: ValueError when there is no run."""
@@ -212,6 +215,9 @@ def picture(results: dict, runs, path: Path):
     figure.savefig(path, dpi=130)
 
 def main(cfg: Config) -> dict:
+    if cfg.show:
+        from extras import heatmap  # not part of a first reading
+        return heatmap.main(cfg)
     if not cfg.runs and not cfg.model:
         raise ValueError("nothing to evaluate: give the folder of a run (python eval.py out/fd) or --model tiny")
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
@@ -219,8 +225,7 @@ def main(cfg: Config) -> dict:
     theorems = [theorem_of(row) for row in load_rows(cfg.data, cfg.split)]
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}", flush=True)
-    source = make_feedback(cfg.feedback) if cfg.feedback else None
-    results = {}
+    source, results = make_feedback(cfg.feedback) if cfg.feedback else None, {}
     for name in (*([cfg.model] if cfg.model else []), *cfg.runs):
         if name in cfg.runs:
             policy, config = load_run(name, cfg.who, cfg.quantize)
