@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test tiny bench clean
+.PHONY: demo test tiny bench clean figures
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,9 @@ demo: .venv/ready  # FD on the toy, then the base and the trained prover side by
 
 test: .venv/ready
 	$(BIN)/python -m pytest -q tests
+
+figures: .venv/ready  # every comparison, resumable: at most 5 hours on 2 cores, with QUICK=1 at most 20 minutes
+	$(BIN)/python experiments/figures.py $(if $(filter-out 0,$(QUICK)),--quick)
 
 tiny: .venv/ready  # the theorems, the warm-up data and the tiny prover, from nothing (about an hour on 2 cores)
 	$(BIN)/python data/toy.py --warm-up out/warm
