@@ -1,0 +1,440 @@
+"""The comparisons of the paper at toy scale, from nothing: runs, results.csv, pictures and experiments/README.md.
+
+    make figures QUICK=1                             # one seed, few steps: at most 20 minutes on 2 cores
+    make figures                                     # three seeds: at most 5 hours
+    python experiments/figures.py --only ema tail    # some of them; results.csv has whatever is finished
+
+An experiment is an entry of `experiments`: arms, each a few flags over train.py. A run lies in out/figures/EXPERIMENT/ARM_sSEED and
+its log in ARM_sSEED.txt beside it. What is finished (`done` holds its exact flags) is not run again, what was broken off is resumed,
+what has other flags by now is run afresh, and two arms with the same flags share one run. Try it: change a line and run it again.
+"""
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+from eval import tactics_of  # noqa: E402
+
+LR = {"fd": "1e-3", "grpo": "1e-3", "sft": "1e-3"}  # what all experiments but the sweep use; `lr` says whether it is the best
+GRPO = f"--algo grpo --prompts-per-step 32 --lr {LR['grpo']}"  # five attempts at each
+# Seconds with one thread, two runs side by side, on the machine this was written on: only for the estimate.
+COST = {"fd": 1.35, "grpo": 2.5, "sft": 0.45, "self": 2.8, "start": 5.5, "valid": 1.5, "256 attempts": 4.2}
+# One honest sentence for each, written by hand after reading the numbers; "NAME quick" for QUICK's.
+SENTENCES: dict[str, str] = {}
+
+# --- what is run
+def experiments(quick: bool) -> dict:
+    """name -> (question, samples per theorem at the end, its split, {arm: flags over train.py}); @ARM is that arm's folder.
+
+    Arms with @ start from another one of their experiment: their steps, samples and seconds go on from its."""
+    n, m = (20, 60) if quick else (120, 120)  # steps of an ablation, and of `main`: GRPO starts slowly, few groups have a success
+    long, short = (20, 20) if quick else (200, 60)
+    end, main_samples = ((0, "valid"), 8) if quick else ((4, "test"), 16)  # 0: no evaluation of its own, the run's last one counts
+    fd_of = lambda steps: f"--steps {steps} --eval-every {5 if steps == 20 else 10} --lr {LR['fd']}"  # noqa: E731
+    fd = fd_of(n)
+    rates = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
+    kinds = {"fd": f"--steps {short} --eval-every 20", "grpo": f"--algo grpo --prompts-per-step 32 --steps {25 if quick else 60} --eval-every 30",
+             "sft": f"--algo sft --steps {short} --eval-every 20"}
+    sweep = {f"{algo}_{lr}": f"{flags} --lr {lr}" for algo, flags in kinds.items() for lr in rates}
+    main = {"base": "", "sft": f"--algo sft --steps {m} --lr {LR['sft']}", "fd": fd_of(m), "grpo": f"{GRPO} --steps {m}"}
+    if quick:
+        main |= {"grpo_over_fd": f"{GRPO} --steps 40 --init @fd"}
+        stems = {"fd_20": fd}
+    else:  # GRPO from three checkpoints of FD; all of these end at step m
+        main |= {f"fd_{s}": fd_of(s) for s in (20, 40, 60)}
+        main |= {f"grpo_over_fd{'' if s == 60 else f'_{s}'}": f"{GRPO} --steps {m - s} --init @fd_{s}" for s in (60, 40, 20)}
+        stems = {f"grpo_{s}": f"{GRPO} --steps {s}" for s in (30, 60)}
+    orders = {"be_concise": "Be concise.", "two_words": "1. Write `intro`, not `assume`; write `constructor`, not `split`."}
+    return {
+        "lr": ("Which learning rate? Validation, a seed of its own", 0 if quick else 4, "valid", sweep),
+        "main": ("FD, GRPO, GRPO over FD, imitation of reference proofs (the paper's figure 2)", main_samples, "test", main),
+        "passk": ("pass@k at equal pass@1, and variety (figure 3)", main_samples, "test", main | stems),
+        "sources": ("Who gives the feedback? (figures 4 and 5)", *end,
+                    {s: fd if s == "tutor" else f"{fd} --feedback {s}" for s in ("tutor", "truth", "lean", "self")}),
+        "ema": ("How fast does the teacher follow? (figure 6)", *end,
+                {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
+        "constant": ("A constant order and a frozen teacher (figure 7)", *end,
+                     {arm: f"{fd_of(short)} --ema-alpha 1 --feedback {shlex.quote('const:' + text)}"
+                      for arm, text in orders.items()}),
+        "styles": ("How structured is the tutor's advice? (figure 12)", *end,
+                   {f"style_{s}": fd if s == 4 else f"{fd} --feedback-style {s}" for s in (1, 2, 3, 4)}),
+        "tail": ("What happens to the mass outside the top K? (ours; where K is small, drop should sharpen by itself)", *end,
+                 {f"{t}_{k}": fd_of(long) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for t in ("drop", "bucket") for k in ((1, 25, 100) if quick else (1, 5, 25, 100))}),
+    }
+
+PANELS = {  # what the plain pictures show: metric -> title
+    "sources": {"valid_pass@1": "pass@1, validation", "train_pass": "pass@1, training", "train_entropy": "entropy (nats per token)"},
+    "constant": {"train_length": "length (tokens)", "train_kl": "KL(teacher ‖ student), nats", "train_entropy": "entropy (nats per token)",
+                 "valid_pass@1": "pass@1, validation"},
+    "tail": {"valid_pass@1": "pass@1, validation", "train_entropy": "entropy (nats per token)", "train_teacher_mass": "teacher's mass on its top K"},
+}
+PANELS |= {"ema": PANELS["sources"], "styles": PANELS["sources"]}
+CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups".split()  # of log.jsonl, as train_...
+
+@dataclass(frozen=True)
+class Run:
+    """One folder: what is run, with which flags, and what must be finished before."""
+    folder: Path
+    train: tuple[str, ...]  # flags of train.py; empty: the base as it is
+    evaluate: tuple[str, ...]  # flags of eval.py; empty: none
+    after: "Run | None" = None
+
+    @property
+    def flags(self) -> str:
+        """All that decides the result; the text in `done`."""
+        return shlex.join((*self.train, "|", *self.evaluate)) + (f" after {self.after.flags}" if self.after else "")
+
+    @property
+    def state(self) -> str:
+        """done; broken off (with these flags, and a checkpoint to go on from); new."""
+        done, begun = self.folder / "done", self.folder.with_name(self.folder.name + ".flags")
+        if done.is_file() and json.loads(done.read_text())["flags"] == self.flags:
+            return "done"
+        same = begun.is_file() and begun.read_text() == self.flags and not done.exists()
+        return "broken off" if same and any(self.folder.glob("ckpt*/state.pt")) else "new"
+
+class Row(NamedTuple):
+    """A line of results.csv. samples and seconds: attempts and seconds of training up to `step`."""
+    experiment: str
+    arm: str
+    seed: int
+    step: int
+    samples: int
+    seconds: float
+    metric: str
+    value: float
+
+def plan(names: list[str], cfg) -> dict:
+    """-> {(experiment, arm, seed): Run}; arms with the same flags and seed get the same Run, in the folder of the first."""
+    runs, shared = {}, {}
+    for name, (_, samples, split, arms) in experiments(cfg.quick).items():
+        for arm, text in arms.items():
+            for seed in [100] if name == "lr" else [0] if cfg.quick else [0, 1, 2]:
+                words, after = shlex.split(text), None
+                if words and words[-1].startswith("@"):
+                    after = runs[name, words[-1][1:], seed]
+                    words[-1] = str(after.folder)
+                train = (*words, "--seed", str(seed)) if words else ()
+                evaluate = ("--split", split, "--samples", str(samples), "--seed", str(seed)) if samples else ()
+                evaluate += ("--data", cfg.data) if cfg.data != "toy" and samples else ()
+                run = Run(Path(cfg.out) / name / f"{arm}_s{seed}", train, evaluate, after)
+                runs[name, arm, seed] = shared.setdefault((train or seed, after and after.flags), run)
+    return {key: run for key, run in runs.items() if key[0] in names}
+
+# --- running
+children: set[subprocess.Popen] = set()
+
+def call(words: list[str], log: Path):
+    """A script in a process of its own with one thread. Errors: RuntimeError with the last line of its log."""
+    with log.open("a") as file:
+        child = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, start_new_session=True,  # Ctrl-C reaches it once, from us
+                                 env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    children.add(child)
+    code = child.wait()
+    children.discard(child)
+    if code:
+        raise RuntimeError(f"{shlex.join(words[:1])} ended with {code}, see {log}: {(log.read_text().splitlines() or [''])[-1][:300]}")
+
+def execute(run: Run) -> str:
+    """Train, evaluate, mark as done; or go on where it was broken off. -> what was done, in words"""
+    state, clock, folder = run.state, time.perf_counter(), run.folder
+    if state == "done":
+        return "finished before"
+    if run.after and run.after.state != "done":
+        raise RuntimeError(f"{run.after.folder}, from which it starts, is not finished")
+    if state == "new":
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.with_name(folder.name + ".flags").write_text(run.flags)
+    log, before = folder.with_name(folder.name + ".txt"), sum(r["seconds"] for r in lines(folder / "log.jsonl"))
+    if run.train:
+        call(["train.py", *run.train, "--out", str(folder), *["--resume"] * (state == "broken off")], log)
+    if run.evaluate:
+        call(["eval.py", *([str(folder)] if run.train else ["--model", "tiny"]), *run.evaluate, "--out", str(folder)], log)
+    seconds = before + time.perf_counter() - clock
+    (folder / "done.new").write_text(json.dumps({"flags": run.flags, "commit": commit(), "seconds": seconds}))
+    (folder / "done.new").rename(folder / "done")
+    return f"{'resumed' if state == 'broken off' else 'run'}, {seconds:.0f} s"
+
+def execute_all(runs: list[Run], jobs: int) -> list[str]:
+    """Every run, `jobs` side by side; a failure does not stop the others. -> the failures. Ctrl-C stops all after their step."""
+    runs = sorted(runs, key=lambda run: run.after is not None)  # stable: what others start from comes first
+    pool, futures, failures = ThreadPoolExecutor(jobs), {}, []
+
+    def work(run):
+        if run.after in futures:
+            futures[run.after].exception()  # it was taken from the queue before this one: no deadlock
+        return execute(run)
+    try:
+        for run in runs:
+            futures[run] = pool.submit(work, run)
+        for i, run in enumerate(runs, 1):
+            try:
+                said = futures[run].result()
+            except (RuntimeError, OSError) as error:
+                said = f"FAILED: {error}"
+                failures.append(f"{run.folder}: {error}")
+            print(f"[{i}/{len(runs)}] {run.folder.parent.name}/{run.folder.name}: {said}", flush=True)
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in list(children):
+            child.terminate()  # train.py ends its step and saves
+        pool.shutdown()
+        sys.exit("stopped; the same command goes on from here")
+    return failures
+
+def estimate(runs: list[Run], jobs: int) -> float:
+    """Minutes that the unfinished of `runs` will take, roughly."""
+    total = 0.0
+    for run in (r for r in runs if r.state != "done"):
+        flag = lambda name, default, words=run.train + run.evaluate: words[words.index(name) + 1] if name in words else default  # noqa: E731
+        steps, algo = int(flag("--steps", 60)) if run.train else 0, flag("--algo", "fd")
+        total += COST["start"] * (bool(run.train) + bool(run.evaluate)) + int(flag("--samples", 0)) * COST["256 attempts"]
+        total += steps * (COST[algo] + COST["self"] * (flag("--feedback", "") == "self"))
+        total += COST["valid"] * (steps // (int(flag("--eval-every", 10)) or 9999) + 1) * bool(run.train)
+    return total / jobs / 60
+
+# --- reading
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.is_file() else []
+
+def commit() -> str:
+    """Short hash of the checkout, with + where the scripts differ from it."""
+    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()  # noqa: E731
+    scripts = "train.py eval.py fd_mini.py feedback.py lean_env.py data".split()
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + "+" * bool(git("--no-optional-locks", "status", "--porcelain", "--", *scripts))
+
+def totals(run: Run | None) -> tuple[list[int], list[float]]:
+    """Attempts (for sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run, with those of the run it starts from."""
+    if run is None or not run.train:
+        return [0], [0.0]
+    config = json.loads((run.folder / "config.json").read_text())
+    samples, seconds = ([column[-1]] for column in totals(run.after))
+    for row in lines(run.folder / "log.jsonl"):
+        samples.append(samples[-1] + config["prompts_per_step"] * config["group_size"])
+        seconds.append(seconds[-1] + row["seconds"])
+    return samples, seconds
+
+def variety(rollouts: list[dict], first: int, last: int) -> dict:
+    """Distinct tactics and lemmas in the proofs of some steps. Two theorems a step, one attempt at each: all that GRPO's log holds."""
+    proofs, tactics, lemmas = [], set(), set()
+    for step in range(first, last + 1):
+        attempts = {r["name"]: r for r in reversed(rollouts) if r["step"] == step}  # the first attempt at each theorem, last first
+        proofs += [r["text"] for r in list(attempts.values())[-2:] if r["status"] == "proved"]
+    for text in proofs:
+        tactics |= tactics_of(text)
+        lemmas |= set(re.findall(r"\b[A-Z]\w*\.\w+", text))
+    return {"train_tactics": len(tactics), "train_lemmas": len(lemmas)}
+
+def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
+    """The run's lines of results.csv: curves of about 30 points (each the mean of the steps up to it), and the end results on
+    `split`; attempts 0: the last of its own evaluations is the end result."""
+    (samples, seconds), rows = totals(run), []
+    offset = run.after and len(lines(run.after.folder / "log.jsonl")) or 0
+    put = lambda step, name, value: rows.append(Row(*key, offset + step, samples[step], round(seconds[step], 2), name, float(f"{value:.6g}")))  # noqa: E731
+    log, rollouts = lines(run.folder / "log.jsonl"), lines(run.folder / "rollouts.jsonl")
+    width, wide = max(1, len(log) // 30), 10  # steps in a point
+    for start in range(0, len(log), width):
+        part = log[start : start + width]
+        for name in (n for n in CURVES if n in part[0]):
+            put(part[-1]["step"], f"train_{name}", sum(r[name] for r in part) / len(part))
+    for start in range(1, len(log) + 1, wide) if rollouts else ():
+        for name, value in variety(rollouts, start, start + wide - 1).items():
+            put(min(start + wide - 1, len(log)), name, value)
+    valid = lines(run.folder / "valid.jsonl")
+    for row in valid:
+        for name in ("pass@1", "entropy", "length", "tactics"):
+            put(row["step"], f"valid_{name}", row[name])
+    path = run.folder / "eval.json"
+    end = next(iter(json.loads(path.read_text()).values())) if attempts else valid[-1] if valid else {}
+    for name, value in end.items():
+        if re.fullmatch(r"pass@\d+|entropy|length|cut|tactics", name):
+            put(len(log), name if split == "test" else f"final_valid_{name}", value)
+    return rows
+
+# --- pictures: colour-blind safe, and told apart by line and marker without colour
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F"]
+LINES, MARKERS = ["-", "--", "-.", ":"], "osD^vPX*"
+
+def points(rows: list[Row], arm: str, metric: str) -> list[tuple]:
+    """(step, samples, seconds, mean, lowest, highest value) over the seeds, by step."""
+    at = defaultdict(list)
+    for row in rows:
+        if (row.arm, row.metric) == (arm, metric):
+            at[row.step].append(row)
+    mean = lambda xs: sum(xs) / len(xs)  # noqa: E731
+    return [(step, mean([r.samples for r in g]), mean([r.seconds for r in g]), mean([r.value for r in g]),
+             min(r.value for r in g), max(r.value for r in g)) for step, g in sorted(at.items())]
+
+def draw(axis, rows, arms: list[str], metric: str, x: int = 0):
+    """Mean and band (lowest to highest seed) of `metric`; x: 0 over steps, 1 samples, 2 seconds. One point is a big marker."""
+    for i, arm in enumerate(arms):
+        if p := points(rows, arm, metric):
+            style = dict(color=COLOURS[i % 8], linestyle=LINES[i % 4], marker=MARKERS[i % 8])
+            xs, mean, low, high = [q[x] for q in p], *([q[j] for q in p] for j in (3, 4, 5))
+            axis.plot(xs, mean, **style, label=arm, markevery=max(1, len(xs) // 8), markersize=7, linewidth=2)
+            axis.fill_between(xs, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axis.grid(alpha=0.3)
+
+def picture_lr(plt, rows, arms):
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5))
+    for axis, metric, title in zip(axes, ("final_valid_pass@1", "final_valid_entropy"), ("pass@1, validation, at the end", "entropy (nats per token)")):
+        for i, algo in enumerate(("fd", "grpo", "sft")):
+            p = [(float(arm.split("_")[1]), points(rows, arm, metric)) for arm in arms if arm.startswith(algo + "_")]
+            axis.plot([lr for lr, q in p if q], [q[-1][3] for _, q in p if q], color=COLOURS[i], linestyle=LINES[i], marker=MARKERS[i], label=algo)
+        axis.set(xscale="log", xlabel="learning rate", title=title, ylim=(0, None))
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+def picture_main(plt, rows, arms):
+    arms = [arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)]  # fd_20 is the beginning of fd
+    figure, axes = plt.subplots(3, 3, figsize=(17, 13), sharey="row", sharex="col")
+    titles = {"valid_pass@1": "pass@1, validation (black edge: test, at the end)", "train_pass": "pass@1, training", "valid_entropy": "entropy, validation (nats per token)"}
+    for metric, row in zip(titles, axes):
+        for x, axis in enumerate(row):
+            draw(axis, rows, arms, metric, x)
+            for i, arm in enumerate(arms if metric.startswith("valid") else ()):
+                for p in points(rows, arm, "pass@1"):
+                    axis.plot(p[x], p[3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=14, markeredgecolor="black")
+            axis.set(ylim=(0, None))
+        row[0].set_ylabel(titles[metric], fontsize=12)
+    for axis, name in zip(axes[-1], ("optimiser step", "attempts sampled (sft: proofs read)", "seconds of training")):
+        axis.set_xlabel(name)
+    return figure, axes.flat
+
+def picture_passk(plt, rows, arms):
+    end = lambda arm: {row.metric: points(rows, arm, row.metric)[-1] for row in rows if row.arm == arm and row.metric.startswith("pass@")}  # noqa: E731
+    ends = {arm: e for arm in arms if (e := end(arm))}
+    figure, axes = plt.subplots(1, 4, figsize=(22, 5.5))
+    rivals = [a for a in ends if re.fullmatch(r"fd(_\d+)?", a)]
+    near = min(rivals, key=lambda a: abs(ends[a]["pass@1"][3] - ends["grpo"]["pass@1"][3])) if rivals and "grpo" in ends else None
+    for i, arm in enumerate([near, "grpo"] if near else []):
+        ks = sorted(ends[arm], key=lambda name: int(name[5:]))
+        axes[0].plot([name[5:] for name in ks], [ends[arm][name][3] for name in ks], color=COLOURS[i], linestyle=LINES[i], marker=MARKERS[i],
+                     label=f"{arm}, pass@1 {ends[arm]['pass@1'][3]:.3f}")
+        axes[0].fill_between(range(len(ks)), [ends[arm][n][4] for n in ks], [ends[arm][n][5] for n in ks], color=COLOURS[i], alpha=0.15)
+    top = max((name for e in ends.values() for name in e), key=lambda name: int(name[5:]), default="pass@1")
+    for i, (arm, e) in enumerate(ends.items()):
+        axes[1].plot(e["pass@1"][3], e[top][3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=10, fillstyle=("full", "none")[i // 8], label=arm)
+    axes[0].set(xlabel="k", title="pass@k, test", ylim=(0, 1))
+    axes[1].set(xlabel="pass@1, test", title=f"{top}, test, of every arm", ylim=(0, 1.03))
+    for axis, metric, title in zip(axes[2:], ("train_lemmas", "valid_tactics"),
+                                   ("distinct lemmas in the proofs of\n20 training attempts (10 steps)", "distinct tactics in the proofs of\n128 validation attempts")):
+        draw(axis, rows, ["fd", "grpo", "grpo_over_fd"], metric)
+        axis.set(xlabel="optimiser step", title=title, ylim=(0, None))
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    return figure, axes
+
+def picture_plain(plt, rows, arms):
+    panels = PANELS[rows[0].experiment]
+    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 5.5))
+    for axis, (metric, title) in zip(axes, panels.items()):
+        draw(axis, rows, arms, metric)
+        axis.set(xlabel="optimiser step", title=title, ylim=(0, None))
+    return figure, axes
+
+def picture(rows: list[Row], path: Path):
+    """The picture of one experiment, from its lines of results.csv alone."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    plt.rcParams.update({"font.size": 14, "legend.fontsize": 11, "figure.constrained_layout.use": True})
+    make = {"lr": picture_lr, "main": picture_main, "passk": picture_passk}.get(rows[0].experiment, picture_plain)
+    figure, axes = make(plt, rows, list(dict.fromkeys(row.arm for row in rows)))
+    for axis in list(axes)[: 3 if make is picture_passk else 1]:
+        if axis.has_data():
+            axis.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+# --- experiments/README.md
+def section(name: str, question: str, rows: list[Row], runs: dict, cfg) -> str:
+    """What was asked, how it was run, the end results over the seeds and one sentence."""
+    mine = [r for r in rows if r.experiment == name]
+    marks = [json.loads((run.folder / "done").read_text()) for run in set(runs.values())]
+    arms = dict.fromkeys(r.arm for r in mine)  # arms shared with `main` have more attempts and pass@k: only what all arms have
+    columns = [m for m in dict.fromkeys(r.metric for r in mine) if re.fullmatch(r"(final_valid_)?(pass@\d+|entropy|length|cut)", m)
+               and all(any((r.arm, r.metric) == (arm, m) for r in mine) for arm in arms)]
+    text = f"## {name}\n\n{question}.\n\n![{name}](figures/{name}.png)\n\n"
+    text += "| arm | " + " | ".join(columns) + " | steps | attempts | seconds |\n|---" + "|---" * (len(columns) + 3) + "|\n"
+    for arm in arms:
+        ends, last = {c: p[-1] for c in columns if (p := points(mine, arm, c))}, max((r for r in mine if r.arm == arm), key=lambda r: r.step)
+        cells = [f"{e[3]:.3f}" + f" [{e[4]:.3f}, {e[5]:.3f}]" * (e[4] < e[5]) if (e := ends.get(c)) else "" for c in columns]
+        text += f"| {arm} | " + " | ".join(cells) + f" | {last.step} | {last.samples} | {last.seconds:.0f} |\n"
+    if name == "lr":
+        ends = {arm: p[-1][3] for arm in dict.fromkeys(r.arm for r in mine) if (p := points(mine, arm, "final_valid_pass@1"))}
+        best = {algo: max((a for a in ends if a.startswith(algo + "_")), key=ends.get, default="none").split("_")[-1] for algo in LR}
+        text += "\nBest: " + ", ".join(f"{a} {best[a]} (the others use {LR[a]})" for a in LR) + ".\n"
+    example = next((run for run in runs.values() if run.train), None)
+    text += f"\n`python experiments/figures.py{' --quick' * cfg.quick} --only {name}`" + (f", whose runs are like `python train.py {shlex.join(example.train)}`" if example else "")
+    text += f" · commit {', '.join(sorted({m['commit'] for m in marks}))} · {sum(m['seconds'] for m in marks) / 60:.0f} minutes of one-thread runs, those shared with other experiments included.\n"
+    return text + f"\n**{SENTENCES.get(name + ' quick' * cfg.quick, 'not yet written')}**\n"
+
+def report(cfg) -> Path:
+    """results.csv, pictures and README.md of whatever is finished."""
+    out, table = Path(cfg.results), experiments(cfg.quick)
+    runs = {key: run for key, run in plan(list(table), cfg).items() if run.state == "done"}
+    rows = [row for key, run in runs.items() for row in read(key, run, *table[key[0]][1:3])]
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "results.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
+    seeds = "one seed and few steps (QUICK): a look, no evidence" if cfg.quick else "three seeds, mean [lowest, highest]; bands are the same"
+    text = (f"# What was run, and what came out\n\nWritten by `experiments/figures.py`: {seeds}. `make figures` runs what is not finished. "
+            "Test set unless a column says otherwise; `train_` curves in results.csv are means of the steps up to theirs; seconds are of training, "
+            "one thread each, two runs side by side; attempts of `sft` are proofs read.\n")
+    for name in table:
+        if mine := [row for row in rows if row.experiment == name]:
+            picture(mine, out / "figures" / f"{name}.png")
+            text += "\n" + section(name, table[name][0], rows, {key: run for key, run in runs.items() if key[0] == name}, cfg)
+    (out / "README.md").write_text(text)
+    return out
+
+@dataclass
+class Config:
+    """The experiments of the paper at toy scale."""
+    quick: bool = False  # one seed, few steps
+    only: tuple[str, ...] = ()  # these experiments; empty: all
+    jobs: int = 2  # runs side by side, one thread each
+    out: str = ""  # folder of the runs; empty: out/figures, or out/figures_quick
+    results: str = "experiments"  # folder of results.csv, README.md and figures/
+    data: str = "toy"  # theorems of the end results: the toy's, or a jsonl file
+
+def main(cfg: Config) -> list[str]:
+    """Run what is not finished, then write the report. -> the failures"""
+    os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cfg.out = cfg.out or "out/figures" + "_quick" * cfg.quick
+    names = list(cfg.only or experiments(cfg.quick))
+    if unknown := set(names) - experiments(cfg.quick).keys():
+        raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(experiments(cfg.quick))}")
+    runs = list(dict.fromkeys(plan(names, cfg).values()))
+    runs = list(dict.fromkeys([run.after for run in runs if run.after] + runs))  # what they start from, where --only left it out
+    print(f"{len(runs)} runs, {sum(run.state == 'done' for run in runs)} of them finished; the rest takes about {estimate(runs, cfg.jobs):.0f} minutes", flush=True)
+    failures = execute_all(runs, cfg.jobs)
+    print(f"{report(cfg) / 'README.md'}, results.csv and figures/ written" + "".join(f"\n{f}" for f in failures))
+    return failures
+
+if __name__ == "__main__":
+    try:
+        sys.exit(1 if main(tyro.cli(Config, description=__doc__)) else 0)
+    except (ValueError, OSError) as error:
+        sys.exit(f"figures.py: {error}")
