@@ -59,7 +59,7 @@ def test_a_figure_is_made_once_and_a_broken_off_run_goes_on(table, config, tmp_p
     for name in ("ema", "styles"):
         assert (tmp_path / "results" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert "## ema" in text and "| 0.9 |" in text and "not yet written" in text and "--only ema" in text
+    assert "## ema" in text and "| 0.9 |" in text and figures.SENTENCES["ema quick"] in text and "--only ema" in text
 
     monkeypatch.setattr(figures.subprocess, "Popen", None)  # whoever starts a process now fails
     monkeypatch.setattr(figures, "commit", lambda: "unused")
