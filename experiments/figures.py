@@ -402,7 +402,7 @@ def section(name: str, question: str, rows: list[Row], runs: dict, cfg) -> str:
     example = next((run for run in runs.values() if run.train), None)
     text += f"\n`python experiments/figures.py{' --quick' * cfg.quick} --only {name}`" + (f", whose runs are like `python train.py {shlex.join(example.train)}`" if example else "")
     text += f" · commit {', '.join(sorted({m['commit'] for m in marks}))} · {sum(m['seconds'] for m in marks) / 60:.0f} minutes of one-thread runs, those shared with other experiments included.\n"
-    return text + f"\n**{SENTENCES.get(name + ' quick' * cfg.quick, 'not yet written')}**\n"
+    return text + f"\nOn the committed numbers: **{SENTENCES.get(name + ' quick' * cfg.quick, 'not yet written')}**\n"
 
 def report(cfg) -> Path:
     """results.csv, pictures and README.md of whatever is finished."""
