@@ -59,26 +59,25 @@ def experiments(quick: bool) -> dict:
     """name -> (question, samples per theorem at the end, its split, {arm: flags over train.py}); @ARM is that arm's folder.
 
     Arms with @ start from another one of their experiment: their steps, samples and seconds go on from its."""
-    n, m = (20, 60) if quick else (120, 120)  # steps of an ablation, and of `main`: GRPO starts slowly, few groups have a success
-    long, short = (20, 20) if quick else (200, 60)
-    end, main_samples = ((0, "valid"), 8) if quick else ((4, "test"), 16)  # 0: no evaluation of its own, the run's last one counts
+    n, m = (20, 60) if quick else (40, 60)  # steps of an ablation, and of `main`: GRPO starts slowly, few groups have a success
+    end, main_samples = ((0, "valid") if quick else (2, "valid")), 8  # 0: no evaluation of its own, the run's last one counts
     fd_of = lambda steps: f"--steps {steps} --eval-every {5 if steps == 20 else 10} --lr {LR['fd']}"  # noqa: E731
     fd = fd_of(n)
     rates = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
-    kinds = {"fd": f"--steps {short} --eval-every 20", "grpo": f"--algo grpo --prompts-per-step 32 --steps {25 if quick else 60} --eval-every 30",
-             "sft": f"--algo sft --steps {short} --eval-every 20"}
+    kinds = {"fd": f"--steps {n} --eval-every 20", "grpo": f"--algo grpo --prompts-per-step 32 --steps {25 if quick else m} --eval-every 20",
+             "sft": f"--algo sft --steps {n if quick else m} --eval-every 20"}
     sweep = {f"{algo}_{lr}": f"{flags} --lr {lr}" for algo, flags in kinds.items() for lr in rates}
     main = {"base": "", "sft": f"--algo sft --steps {m} --lr {LR['sft']}", "fd": fd_of(m), "grpo": f"{GRPO} --steps {m}"}
     if quick:
         main |= {"grpo_over_fd": f"{GRPO} --steps 40 --init @fd"}
         stems = {"fd_20": fd}
     else:  # GRPO from three checkpoints of FD; all of these end at step m
-        main |= {f"fd_{s}": fd_of(s) for s in (20, 40, 60)}
-        main |= {f"grpo_over_fd{'' if s == 60 else f'_{s}'}": f"{GRPO} --steps {m - s} --init @fd_{s}" for s in (60, 40, 20)}
-        stems = {f"grpo_{s}": f"{GRPO} --steps {s}" for s in (30, 60)}
+        main |= {f"fd_{s}": fd_of(s) for s in (10, 20, 40)}
+        main |= {f"grpo_over_fd{'' if s == 20 else f'_{s}'}": f"{GRPO} --steps {m - s} --init @fd_{s}" for s in (20, 10, 40)}
+        stems = {f"grpo_{s}": f"{GRPO} --steps {s}" for s in (40, 50)}
     orders = {"be_concise": "Be concise.", "two_words": "1. Write `intro`, not `assume`; write `constructor`, not `split`."}
     return {
-        "lr": ("Which learning rate? Validation, a seed of its own", 0 if quick else 4, "valid", sweep),
+        "lr": ("Which learning rate? Validation, a seed of its own", *end, sweep),
         "main": ("FD, GRPO, GRPO over FD, imitation of reference proofs (the paper's figure 2)", main_samples, "test", main),
         "passk": ("pass@k at equal pass@1, and variety (figure 3)", main_samples, "test", main | stems),
         "sources": ("Who gives the feedback? (figures 4 and 5)", *end,
@@ -86,12 +85,12 @@ def experiments(quick: bool) -> dict:
         "ema": ("How fast does the teacher follow? (figure 6)", *end,
                 {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
         "constant": ("A constant order and a frozen teacher (figure 7)", *end,
-                     {arm: f"{fd_of(short)} --ema-alpha 1 --feedback {shlex.quote('const:' + text)}"
+                     {arm: f"{fd} --ema-alpha 1 --feedback {shlex.quote('const:' + text)}"
                       for arm, text in orders.items()}),
         "styles": ("How structured is the tutor's advice? (figure 12)", *end,
                    {f"style_{s}": fd if s == 4 else f"{fd} --feedback-style {s}" for s in (1, 2, 3, 4)}),
         "tail": ("What happens to the mass outside the top K? (ours; where K is small, drop should sharpen by itself)", *end,
-                 {f"{t}_{k}": fd_of(long) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for t in ("drop", "bucket") for k in ((1, 25, 100) if quick else (1, 5, 25, 100))}),
+                 {f"{t}_{k}": fd_of(20 if quick else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for t in ("drop", "bucket") for k in ((1, 25, 100) if quick else (1, 5, 25, 100))}),
     }
 
 PANELS = {  # what the plain pictures show: metric -> title
