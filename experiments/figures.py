@@ -60,7 +60,7 @@ def experiments(quick: bool) -> dict:
 
     Arms with @ start from another one of their experiment: their steps, samples and seconds go on from its."""
     n, m = (20, 60) if quick else (40, 60)  # steps of an ablation, and of `main`: GRPO starts slowly, few groups have a success
-    end, main_samples = ((0, "valid") if quick else (2, "valid")), 8  # 0: no evaluation of its own, the run's last one counts
+    end, main_samples = ((0, "valid") if quick else (2, "test")), 8  # 0: no evaluation of its own, the run's last one counts
     fd_of = lambda steps: f"--steps {steps} --eval-every {5 if steps == 20 else 10} --lr {LR['fd']}"  # noqa: E731
     fd = fd_of(n)
     rates = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
@@ -77,7 +77,7 @@ def experiments(quick: bool) -> dict:
         stems = {f"grpo_{s}": f"{GRPO} --steps {s}" for s in (40, 50)}
     orders = {"be_concise": "Be concise.", "two_words": "1. Write `intro`, not `assume`; write `constructor`, not `split`."}
     return {
-        "lr": ("Which learning rate? Validation, a seed of its own", *end, sweep),
+        "lr": ("Which learning rate? Validation, a seed of its own", end[0], "valid", sweep),
         "main": ("FD, GRPO, GRPO over FD, imitation of reference proofs (the paper's figure 2)", main_samples, "test", main),
         "passk": ("pass@k at equal pass@1, and variety (figure 3)", main_samples, "test", main | stems),
         "sources": ("Who gives the feedback? (figures 4 and 5)", *end,
