@@ -4,7 +4,7 @@
     make figures                                     # three seeds: at most 5 hours
     python experiments/figures.py --only ema tail    # some of them; results.csv has whatever is finished
 
-An experiment is an entry of `experiments`: arms, each a few flags over train.py. A run lies in out/figures/EXPERIMENT/ARM_sSEED and
+An experiment is an entry of `experiments`: arms, each a few flags over train.py (or over beyond.py, which changes train.py). A run lies in out/figures/EXPERIMENT/ARM_sSEED and
 its log in ARM_sSEED.txt beside it. What is finished (`done` holds its exact flags) is not run again, what was broken off is resumed,
 what has other flags by now is run afresh, and two arms with the same flags share one run. Try it: change a line and run it again.
 """
@@ -18,24 +18,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import tyro
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE)]
 
 from eval import tactics_of  # noqa: E402
+from pictures import Row, picture, points  # noqa: E402
 
 LR = {"fd": "1e-3", "grpo": "1e-3", "sft": "1e-3"}  # what all experiments but the sweep use; `lr` says whether it is the best
 GRPO = f"--algo grpo --prompts-per-step 32 --lr {LR['grpo']}"  # five attempts at each
+CHANGES = "failures reverse taught cut wrong_feedback reverse+failures reverse+taught".split()  # of beyond.py
 # Seconds with one thread, two runs side by side, on the machine this was written on: only for the estimate.
-COST = {"fd": 1.35, "grpo": 2.5, "sft": 0.45, "self": 2.8, "start": 5.5, "valid": 1.5, "256 attempts": 4.2}
+COST = {"fd": 1.35, "grpo": 2.5, "sft": 0.45, "self": 2.8, "taught": 1.0, "start": 5.5, "valid": 1.5, "256 attempts": 4.2}
 # One honest sentence for each, written by hand after reading the numbers; "NAME quick" for QUICK's.
 SENTENCES: dict[str, str] = {
     "lr quick": "Over so few steps higher rates only start earlier: 1e-4 and 3e-4 have not moved yet, 1e-2 ends lower than 1e-3 to 3e-3.",
@@ -74,7 +74,8 @@ def experiments(quick: bool) -> dict:
     else:  # GRPO from three checkpoints of FD; all of these end at step m
         main |= {f"fd_{s}": fd_of(s) for s in (10, 20, 40)}
         main |= {f"grpo_over_fd{'' if s == 20 else f'_{s}'}": f"{GRPO} --steps {m - s} --init @fd_{s}" for s in (20, 10, 40)}
-        stems = {f"grpo_{s}": f"{GRPO} --steps {s}" for s in (40, 50)}
+        stems = {"grpo_50": f"{GRPO} --steps 50"}
+    at_valid = fd.replace("--eval-every 10", "--eval-every 20")
     orders = {"be_concise": "Be concise.", "two_words": "1. Write `intro`, not `assume`; write `constructor`, not `split`."}
     return {
         "lr": ("Which learning rate? Validation, a seed of its own", end[0], "valid", sweep),
@@ -82,6 +83,10 @@ def experiments(quick: bool) -> dict:
         "passk": ("pass@k at equal pass@1, and variety (figure 3)", main_samples, "test", main | stems),
         "sources": ("Who gives the feedback? (figures 4 and 5)", *end,
                     {s: fd if s == "tutor" else f"{fd} --feedback {s}" for s in ("tutor", "truth", "lean", "self")}),
+        "proofs": ("The same reference proofs, imitated (sft) or shown to the teacher (ours)", *end,
+                   {"sft": f"--algo sft --steps {n} --lr {LR['sft']}", "truth": f"{fd} --feedback truth", "tutor": fd}),
+        "beyond": ("What the paper does not do: one change each (ours; validation set)", end[0] and 4, "valid",
+                   {"fd": at_valid} | {change: f"experiments/beyond.py {change} {at_valid}" for change in CHANGES[:5 if quick else None]}),
         "ema": ("How fast does the teacher follow? (figure 6)", *end,
                 {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
         "constant": ("A constant order and a frozen teacher (figure 7)", *end,
@@ -93,20 +98,13 @@ def experiments(quick: bool) -> dict:
                  {f"{t}_{k}": fd_of(20 if quick else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for t in ("drop", "bucket") for k in ((1, 25, 100) if quick else (1, 5, 25, 100))}),
     }
 
-PANELS = {  # what the plain pictures show: metric -> title
-    "sources": {"valid_pass@1": "pass@1, validation", "train_pass": "pass@1, training", "train_entropy": "entropy (nats per token)"},
-    "constant": {"train_length": "length (tokens)", "train_kl": "KL(teacher ‖ student), nats", "train_entropy": "entropy (nats per token)",
-                 "valid_pass@1": "pass@1, validation"},
-    "tail": {"valid_pass@1": "pass@1, validation", "train_entropy": "entropy (nats per token)", "train_teacher_mass": "teacher's mass on its top K"},
-}
-PANELS |= {"ema": PANELS["sources"], "styles": PANELS["sources"]}
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups".split()  # of log.jsonl, as train_...
 
 @dataclass(frozen=True)
 class Run:
     """One folder: what is run, with which flags, and what must be finished before."""
     folder: Path
-    train: tuple[str, ...]  # flags of train.py; empty: the base as it is
+    train: tuple[str, ...]  # flags of train.py, behind another script's name where there is one; empty: the base as it is
     evaluate: tuple[str, ...]  # flags of eval.py; empty: none
     after: "Run | None" = None
 
@@ -123,17 +121,6 @@ class Run:
             return "done"
         same = begun.is_file() and begun.read_text() == self.flags and not done.exists()
         return "broken off" if same and any(self.folder.glob("ckpt*/state.pt")) else "new"
-
-class Row(NamedTuple):
-    """A line of results.csv. samples and seconds: attempts and seconds of training up to `step`."""
-    experiment: str
-    arm: str
-    seed: int
-    step: int
-    samples: int
-    seconds: float
-    metric: str
-    value: float
 
 def plan(names: list[str], cfg) -> dict:
     """-> {(experiment, arm, seed): Run}; arms with the same flags and seed get the same Run, in the folder of the first."""
@@ -179,7 +166,8 @@ def execute(run: Run) -> str:
         folder.with_name(folder.name + ".flags").write_text(run.flags)
     log, before = folder.with_name(folder.name + ".txt"), sum(r["seconds"] for r in lines(folder / "log.jsonl"))
     if run.train:
-        call(["train.py", *run.train, "--out", str(folder), *["--resume"] * (state == "broken off")], log)
+        script = [] if run.train[0].endswith(".py") else ["train.py"]
+        call([*script, *run.train, "--out", str(folder), *["--resume"] * (state == "broken off")], log)
     if run.evaluate:
         call(["eval.py", *([str(folder)] if run.train else ["--model", "tiny"]), *run.evaluate, "--out", str(folder)], log)
     seconds = before + time.perf_counter() - clock
@@ -221,7 +209,7 @@ def estimate(runs: list[Run], jobs: int) -> float:
         flag = lambda name, default, words=run.train + run.evaluate: words[words.index(name) + 1] if name in words else default  # noqa: E731
         steps, algo = int(flag("--steps", 60)) if run.train else 0, flag("--algo", "fd")
         total += COST["start"] * (bool(run.train) + bool(run.evaluate)) + int(flag("--samples", 0)) * COST["256 attempts"]
-        total += steps * (COST[algo] + COST["self"] * (flag("--feedback", "") == "self"))
+        total += steps * (COST[algo] + COST["self"] * (flag("--feedback", "") == "self") + COST["taught"] * ("taught" in str(run.train)))
         total += COST["valid"] * (steps // (int(flag("--eval-every", 10)) or 9999) + 1) * bool(run.train)
     return total / jobs / 60
 
@@ -282,103 +270,6 @@ def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
         if re.fullmatch(r"pass@\d+|entropy|length|cut|tactics", name):
             put(len(log), name if split == "test" else f"final_valid_{name}", value)
     return rows
-
-# --- pictures: colour-blind safe, and told apart by line and marker without colour
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F"]
-LINES, MARKERS = ["-", "--", "-.", ":"], "osD^vPX*"
-
-def points(rows: list[Row], arm: str, metric: str) -> list[tuple]:
-    """(step, samples, seconds, mean, lowest, highest value) over the seeds, by step."""
-    at = defaultdict(list)
-    for row in rows:
-        if (row.arm, row.metric) == (arm, metric):
-            at[row.step].append(row)
-    mean = lambda xs: sum(xs) / len(xs)  # noqa: E731
-    return [(step, mean([r.samples for r in g]), mean([r.seconds for r in g]), mean([r.value for r in g]),
-             min(r.value for r in g), max(r.value for r in g)) for step, g in sorted(at.items())]
-
-def draw(axis, rows, arms: list[str], metric: str, x: int = 0):
-    """Mean and band (lowest to highest seed) of `metric`; x: 0 over steps, 1 samples, 2 seconds. One point is a big marker."""
-    for i, arm in enumerate(arms):
-        if p := points(rows, arm, metric):
-            style = dict(color=COLOURS[i % 8], linestyle=LINES[i % 4], marker=MARKERS[i % 8])
-            xs, mean, low, high = [q[x] for q in p], *([q[j] for q in p] for j in (3, 4, 5))
-            axis.plot(xs, mean, **style, label=arm, markevery=max(1, len(xs) // 8), markersize=7, linewidth=2)
-            axis.fill_between(xs, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    axis.grid(alpha=0.3)
-
-def picture_lr(plt, rows, arms):
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5))
-    for axis, metric, title in zip(axes, ("final_valid_pass@1", "final_valid_entropy"), ("pass@1, validation, at the end", "entropy (nats per token)")):
-        for i, algo in enumerate(("fd", "grpo", "sft")):
-            p = [(float(arm.split("_")[1]), points(rows, arm, metric)) for arm in arms if arm.startswith(algo + "_")]
-            axis.plot([lr for lr, q in p if q], [q[-1][3] for _, q in p if q], color=COLOURS[i], linestyle=LINES[i], marker=MARKERS[i], label=algo)
-        axis.set(xscale="log", xlabel="learning rate", title=title, ylim=(0, None))
-        axis.grid(alpha=0.3)
-    return figure, axes
-
-def picture_main(plt, rows, arms):
-    arms = [arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)]  # fd_20 is the beginning of fd
-    figure, axes = plt.subplots(3, 3, figsize=(17, 13), sharey="row", sharex="col")
-    titles = {"valid_pass@1": "pass@1, validation (black edge: test, at the end)", "train_pass": "pass@1, training", "valid_entropy": "entropy, validation (nats per token)"}
-    for metric, row in zip(titles, axes):
-        for x, axis in enumerate(row):
-            draw(axis, rows, arms, metric, x)
-            for i, arm in enumerate(arms if metric.startswith("valid") else ()):
-                for p in points(rows, arm, "pass@1"):
-                    axis.plot(p[x], p[3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=14, markeredgecolor="black")
-            axis.set(ylim=(0, None))
-        row[0].set_ylabel(titles[metric], fontsize=12)
-    for axis, name in zip(axes[-1], ("optimiser step", "attempts sampled (sft: proofs read)", "seconds of training")):
-        axis.set_xlabel(name)
-    return figure, axes.flat
-
-def picture_passk(plt, rows, arms):
-    end = lambda arm: {row.metric: points(rows, arm, row.metric)[-1] for row in rows if row.arm == arm and row.metric.startswith("pass@")}  # noqa: E731
-    ends = {arm: e for arm in arms if (e := end(arm))}
-    figure, axes = plt.subplots(1, 4, figsize=(22, 5.5))
-    rivals = [a for a in ends if re.fullmatch(r"fd(_\d+)?", a)]
-    near = min(rivals, key=lambda a: abs(ends[a]["pass@1"][3] - ends["grpo"]["pass@1"][3])) if rivals and "grpo" in ends else None
-    for i, arm in enumerate([near, "grpo"] if near else []):
-        ks = sorted(ends[arm], key=lambda name: int(name[5:]))
-        axes[0].plot([name[5:] for name in ks], [ends[arm][name][3] for name in ks], color=COLOURS[i], linestyle=LINES[i], marker=MARKERS[i],
-                     label=f"{arm}, pass@1 {ends[arm]['pass@1'][3]:.3f}")
-        axes[0].fill_between(range(len(ks)), [ends[arm][n][4] for n in ks], [ends[arm][n][5] for n in ks], color=COLOURS[i], alpha=0.15)
-    top = max((name for e in ends.values() for name in e), key=lambda name: int(name[5:]), default="pass@1")
-    for i, (arm, e) in enumerate(ends.items()):
-        axes[1].plot(e["pass@1"][3], e[top][3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=10, fillstyle=("full", "none")[i // 8], label=arm)
-    axes[0].set(xlabel="k", title="pass@k, test", ylim=(0, 1))
-    axes[1].set(xlabel="pass@1, test", title=f"{top}, test, of every arm", ylim=(0, 1.03))
-    for axis, metric, title in zip(axes[2:], ("train_lemmas", "valid_tactics"),
-                                   ("distinct lemmas in the proofs of\n20 training attempts (10 steps)", "distinct tactics in the proofs of\n128 validation attempts")):
-        draw(axis, rows, ["fd", "grpo", "grpo_over_fd"], metric)
-        axis.set(xlabel="optimiser step", title=title, ylim=(0, None))
-    for axis in axes:
-        axis.grid(alpha=0.3)
-    return figure, axes
-
-def picture_plain(plt, rows, arms):
-    panels = PANELS[rows[0].experiment]
-    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 5.5))
-    for axis, (metric, title) in zip(axes, panels.items()):
-        draw(axis, rows, arms, metric)
-        axis.set(xlabel="optimiser step", title=title, ylim=(0, None))
-    return figure, axes
-
-def picture(rows: list[Row], path: Path):
-    """The picture of one experiment, from its lines of results.csv alone."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    plt.rcParams.update({"font.size": 14, "legend.fontsize": 11, "figure.constrained_layout.use": True})
-    make = {"lr": picture_lr, "main": picture_main, "passk": picture_passk}.get(rows[0].experiment, picture_plain)
-    figure, axes = make(plt, rows, list(dict.fromkeys(row.arm for row in rows)))
-    for axis in list(axes)[: 3 if make is picture_passk else 1]:
-        if axis.has_data():
-            axis.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 # --- experiments/README.md
 def section(name: str, question: str, rows: list[Row], runs: dict, cfg) -> str:
