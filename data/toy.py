@@ -205,6 +205,7 @@ def dialect(proof, rng, stale):
 # --- warm-up data: half without feedback in the outdated dialect, half with feedback, in the dialect that it names
 VARIANTS = {"outdated": 0.98, "mild": 0.6, "reasoning": 0.0}  # share of outdated names when no feedback names the current ones
 SLIP = 0.02  # a name now and then in the other dialect: what comes later must not depend on what was written before
+KINDS = {"own": 50, "right": 20, "wrong": 15, "mixed": 15}  # what the attempts are like that feedback is about, see attempt()
 IDLE = ["Think carefully.", "Be concise.", "1. Keep the proof short.", "Check every step before the next one."]
 
 def corrupt(proof, rng, other):
@@ -231,7 +232,7 @@ def attempt(row, rng, other, kind):
 
 def told_about(row, rng, other, source=None):
     """What the tutor, or another source, says after such an attempt; whatever differs from the reference counts as wrong."""
-    text = attempt(row, rng, other, rng.choices(["own", "right", "wrong", "mixed"], [50, 20, 15, 15])[0])
+    text = attempt(row, rng, other, rng.choices(list(KINDS), list(KINDS.values()))[0])
     theorem = Theorem(row["name"], row["statement"], None, row["proof"])
     verdict = Verdict("proved" if text == row["proof"] else "rejected")
     rollout = Rollout(theorem, [], [], [], verdict, None, rng.random() > 0.03, text.partition("\n")[2])
