@@ -19,12 +19,13 @@ WARM_UP = """--algo sft --lora-rank 0 --steps 1800 --prompts-per-step 64 --lr 2e
              --eval-every 0 --save-every 300"""  # the Makefile's
 
 def main(out: Path):
-    toy.KINDS = {"own": 1}
     rows = toy.generate(sum(toy.SPLITS.values()))[-toy.SPLITS["warm"]:]  # the last are the warm-up's own
+    stale = toy.VARIANTS["outdated"]
+    usual = toy.warm_up(rows, stale)
     out.mkdir(parents=True, exist_ok=True)
-    data = toy.warm_up(rows, toy.VARIANTS["outdated"])
-    toy.write_jsonl(out / "warm_up.jsonl", data)
-    toy.untrained(out / "untrained", [f"/- {r['feedback']} -/\n{r['statement']} := {r['proof']}" for r in data])
+    toy.untrained(out / "untrained", [f"/- {r['feedback']} -/\n{r['statement']} := {r['proof']}" for r in usual])  # the same tokenizer
+    toy.KINDS = {"own": 1}
+    toy.write_jsonl(out / "warm_up.jsonl", toy.warm_up(rows, stale))
     subprocess.run([sys.executable, "train.py", *shlex.split(WARM_UP), "--model", str(out / "untrained"), "--data", str(out / "warm_up.jsonl"),
                     "--out", str(out / "run")], cwd=ROOT, check=True)
 
