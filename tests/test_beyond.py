@@ -1,0 +1,81 @@
+"""experiments/beyond.py and the page about one's own ablation."""
+import importlib.util
+import math
+import os
+import re
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "experiments"))
+import beyond  # noqa: E402
+from lean_env import LeanEnv, Rollout, Theorem, Verdict  # noqa: E402
+
+
+def rollouts(*statuses):
+    return [Rollout(Theorem(str(i), "theorem t : True"), [], [], [], Verdict(s)) for i, s in enumerate(statuses)]
+
+
+def some_logits():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 5, 7, generator=generator)
+    logps, ids = teacher.log_softmax(-1).topk(3)
+    return student, ids, logps
+
+
+def test_the_lines_of_the_ablation_page_can_be_applied_and_are_the_reverse_kl(tmp_path):
+    """Brute force over K + 1 buckets, and the same function as in beyond.py."""
+    page = (ROOT / "experiments" / "ABLATION.md").read_text()
+    (tmp_path / "reverse.diff").write_text(re.search(r"```diff\n(.*?)```", page, re.S)[1])
+    (tmp_path / "fd_mini.py").write_text((ROOT / "fd_mini.py").read_text())
+    subprocess.run(["git", "apply", "reverse.diff"], cwd=tmp_path, check=True, env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+    spec = importlib.util.spec_from_file_location("changed", tmp_path / "fd_mini.py")
+    changed = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(changed)
+    student, ids, logps = some_logits()
+    wanted = []
+    for row in range(5):
+        q = student[row].double().softmax(-1)[ids[row]].tolist()
+        p = logps[row].double().exp().tolist()
+        wanted.append(sum(a * math.log(a / b) for a, b in zip([*q, 1 - sum(q)], [*p, 1 - sum(p)])))
+    for loss in (changed.topk_cross_entropy, beyond.reverse_kl):
+        assert torch.allclose(loss(student, ids, logps), torch.tensor(wanted), atol=1e-5)
+
+
+def test_changes_say_who_is_not_taught():
+    some = rollouts("proved", "rejected", "timeout")
+    assert beyond.failures(some, ["a", "b", "c"]) == [None, "b", "c"]
+    assert beyond.wrong_feedback(some, ["a", "b", "c"]) == ["b", "c", "a"]
+
+
+class Letters:
+    """A tokenizer with a token for each character."""
+    def decode(self, ids):
+        return "".join(map(chr, ids))
+
+
+def test_the_loss_stops_after_leans_first_wrong_line():
+    theorem = Theorem("t", "theorem t (p : Prop) :\n  p → p")
+    text = "  intro h\n  exact k\n  exact h"
+    (verdict,) = LeanEnv().check([(theorem, "by\n" + text)])
+    ids = list(map(ord, text))
+    r = Rollout(theorem, [], ids, [True] * len(ids), verdict, text=text)
+    assert verdict.status == "rejected" and beyond.wrong_line(r) == 1
+    assert beyond.cut([r], ["F"], Namespace(tokenizer=Letters())) == ["F"]
+    assert r.sampled == [True] * len("  intro h\n  exact k\n") + [False] * len("  exact h")
+    assert beyond.wrong_line(rollouts("proved")[0]) == float("inf")
+
+
+def test_a_change_reaches_train_py(tmp_path):
+    """Two steps for real: `failures` leaves nobody out where nobody succeeds, an unknown change is refused in one line."""
+    run = lambda *words: subprocess.run([sys.executable, "experiments/beyond.py", *words], cwd=ROOT, capture_output=True, text=True,  # noqa: E731
+                                        timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = run("reverse+failures", "--steps", "1", "--prompts-per-step", "4", "--eval-every", "0", "--lora-rank", "4", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1
+    wrong = run("revers", "--steps", "1")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("beyond.py: revers is none of reverse, failures")
