@@ -75,8 +75,8 @@ def experiments(quick: bool) -> dict:
         main |= {f"fd_{s}": fd_of(s) for s in (10, 20, 40)}
         main |= {f"grpo_over_fd{'' if s == 20 else f'_{s}'}": f"{GRPO} --steps {m - s} --init @fd_{s}" for s in (20, 10, 40)}
         stems = {"grpo_50": f"{GRPO} --steps 50"}
-    narrow = "out/narrow/run/ckpt/student"  # a base that is there only after experiments/narrow_base.py, which takes 20 minutes
-    as_tiny = f"--model {narrow} --prompts-per-step 64 --max-new-tokens 80 --micro-tokens 2048 --warmup 10 --lean-timeout 10"
+    bases = [b for b in ("own", "all") if (ROOT / "out" / b / "run").is_dir()]  # there only after experiments/narrow_base.py
+    as_tiny = "--model out/{}/run/ckpt/student --prompts-per-step 64 --max-new-tokens 80 --micro-tokens 2048 --warmup 10 --lean-timeout 10"
     at_valid = fd.replace("--eval-every 10", "--eval-every 20")
     orders = {"be_concise": "Be concise.", "two_words": "1. Write `intro`, not `assume`; write `constructor`, not `split`."}
     return {
@@ -89,7 +89,7 @@ def experiments(quick: bool) -> dict:
                    {"sft": f"--algo sft --steps {n} --lr {LR['sft']}", "truth": f"{fd} --feedback truth", "tutor": fd}),
         "beyond": ("What the paper does not do: one change each (ours; validation set)", end[0] and 4, "valid",
                    {"fd": at_valid} | {change: f"experiments/beyond.py {change} {at_valid}" for change in CHANGES[:5 if quick else None]}
-                   | ({"narrow_base": f"{as_tiny} {at_valid}"} if (ROOT / narrow).is_dir() else {})),
+                   | {f"base_{b}": f"{as_tiny.format(b)} {at_valid}" for b in bases}),
         "ema": ("How fast does the teacher follow? (figure 6)", *end,
                 {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
         "constant": ("A constant order and a frozen teacher (figure 7)", *end,

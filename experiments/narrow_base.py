@@ -1,9 +1,10 @@
-"""A base whose warm-up saw feedback about its own outdated attempts only, never about right ones or wrong ones in current names.
+"""Does it matter which attempts a base has seen feedback about? Two bases, both the tiny prover warmed up for 300 steps more.
 
-    python experiments/narrow_base.py out/narrow    # writes the warm-up data and an untrained prover, then trains it: 20 minutes
+    python experiments/narrow_base.py own out/own    # on feedback about its own outdated attempts only
+    python experiments/narrow_base.py all out/all    # on the usual mixture: own, right, wrong and half outdated ones
 
-FD on it is the arm `narrow_base` of figures.py: does it matter that a base has seen feedback about every kind of attempt? All
-else is as in `make tiny`.
+FD on the two are the arms `base_own` and `base_all` of `figures.py --only beyond`, which has them once these folders are there.
+A base made from nothing with each mixture would be the cleaner question and takes 20 minutes of an idle machine (`make tiny`).
 """
 import shlex
 import subprocess
@@ -15,19 +16,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "data")]
 
 import toy  # noqa: E402
 
-WARM_UP = """--algo sft --lora-rank 0 --steps 1800 --prompts-per-step 64 --lr 2e-3 --warmup 100 --micro-tokens 1600 --max-new-tokens 80
-             --eval-every 0 --save-every 300"""  # the Makefile's
+FLAGS = "--algo sft --lora-rank 0 --steps 300 --prompts-per-step 64 --lr 1e-3 --warmup 20 --micro-tokens 1600 --max-new-tokens 80 --eval-every 0"
 
-def main(out: Path):
-    rows = toy.generate(sum(toy.SPLITS.values()))[-toy.SPLITS["warm"]:]  # the last are the warm-up's own
-    stale = toy.VARIANTS["outdated"]
-    usual = toy.warm_up(rows, stale)
+def main(kinds: str, out: Path):
+    if kinds == "own":
+        toy.KINDS = {"own": 1}
+    rows = toy.generate(sum(toy.SPLITS.values()) - 20000)[-12000:]  # of the warm-up's own theorems
     out.mkdir(parents=True, exist_ok=True)
-    toy.untrained(out / "untrained", [f"/- {r['feedback']} -/\n{r['statement']} := {r['proof']}" for r in usual])  # the same tokenizer
-    toy.KINDS = {"own": 1}
-    toy.write_jsonl(out / "warm_up.jsonl", toy.warm_up(rows, stale))
-    subprocess.run([sys.executable, "train.py", *shlex.split(WARM_UP), "--model", str(out / "untrained"), "--data", str(out / "warm_up.jsonl"),
-                    "--out", str(out / "run")], cwd=ROOT, check=True)
+    toy.write_jsonl(out / "warm_up.jsonl", toy.warm_up(rows, toy.VARIANTS["outdated"]))
+    subprocess.run([sys.executable, "train.py", *shlex.split(FLAGS), "--data", str(out / "warm_up.jsonl"), "--out", str(out / "run")], cwd=ROOT, check=True)
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/narrow").resolve())
+    if len(sys.argv) != 3 or sys.argv[1] not in ("own", "all"):
+        sys.exit("narrow_base.py: say which attempts, own or all, and a folder: python experiments/narrow_base.py own out/own")
+    main(sys.argv[1], Path(sys.argv[2]).resolve())
