@@ -35,10 +35,14 @@ def topk_cross_entropy(student_logits, teacher_ids, teacher_logps, tail="drop"):
     student_logits [N, V], teacher_ids [N, K] int64, teacher_logps [N, K] of the full vocabulary -> loss [N], nats, fp32.
     "drop": the paper's -sum_k p_k log q_k, not renormalised, not clamped. Its gradient for the logits is P q - p 1_T with
     P the teacher's mass on its top K, T: not zero at q == p, it sharpens where P < 1. "bucket" (ours) has one bucket more
-    for all other tokens, -(1-P) log(1-Q): no gradient at q == p. ValueError for any other tail."""
-    if tail not in ("drop", "bucket"):
-        raise ValueError(f"tail must be drop (the paper's) or bucket, not {tail!r}")
+    for all other tokens, -(1-P) log(1-Q): no gradient at q == p. "reverse" (ours): KL(student || teacher) over the same
+    K + 1 buckets: write only what the teacher may, not all that it may. ValueError for any other tail."""
+    if tail not in ("drop", "bucket", "reverse"):
+        raise ValueError(f"tail must be drop (the paper's), bucket or reverse, not {tail!r}")
     logq = student_logits.float().log_softmax(-1).gather(-1, teacher_ids)  # [N, K]; upcast first: bf16 has 2 to 3 digits
+    if tail == "reverse":
+        q_tail, p_tail = log_tail(logq), log_tail(teacher_logps)  # [N]
+        return (logq.exp() * (logq - teacher_logps)).sum(-1) + q_tail.exp() * (q_tail - p_tail)
     loss = -(teacher_logps.exp() * logq).sum(-1)  # [N]
     return loss if tail == "drop" else loss - log_tail(teacher_logps).exp() * log_tail(logq)
 

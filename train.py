@@ -52,7 +52,7 @@ class Config:
     lr: float | None = None  # learning rate after warm-up
     warmup: int | None = None  # steps of linear warm-up
     top_k: int = 25  # how many of the teacher's tokens the loss sees at each position
-    tail: Literal["drop", "bucket"] = "drop"  # the mass outside them: dropped (the paper) or kept as one bucket (ours)
+    tail: Literal["drop", "bucket", "reverse"] = "drop"  # the mass outside: dropped (the paper) or one bucket; reverse KL (ours)
     ema_alpha: float = 0.9  # how much of itself the teacher keeps at an update: 1 frozen, 0 a copy of the student
     ema_every: int = 5  # optimiser steps between teacher updates
     kl_coef: float = 0.001  # GRPO: weight of the KL to where the run started

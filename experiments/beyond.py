@@ -1,10 +1,10 @@
 """FD with one thing changed, that the paper does not do. Nothing here is on by default; `figures.py --only beyond` compares.
 
-    python experiments/beyond.py reverse --steps 40 --out out/reverse        # the flags are train.py's
-    python experiments/beyond.py reverse+failures --steps 40 --out out/both  # several at once
+    python experiments/beyond.py failures --steps 40 --out out/failures  # the flags are train.py's
+    python experiments/beyond.py taught+cut --steps 40 --out out/both    # several at once
 
-A change is a function of what the tutor wrote, or a loss put in the place of `topk_cross_entropy`: the same way, in a few
-lines, anything else of the method can be changed (experiments/ABLATION.md walks through one).
+A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py (experiments/ABLATION.md walks through
+that). What helped stands in train.py as a flag: `--tail reverse`.
 """
 import json
 import sys
@@ -12,17 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fd_mini  # noqa: E402
 import train  # noqa: E402
 from eval import roll_out  # noqa: E402
-
-def reverse_kl(student_logits, teacher_ids, teacher_logps, tail="drop"):
-    """KL(student || teacher) over the teacher's top K and one bucket for the rest, instead of its mirror image: [N, V] -> [N].
-
-    It asks of the student to write only what the teacher may write, not to write all of it."""
-    logq = student_logits.float().log_softmax(-1).gather(-1, teacher_ids)  # [N, K]
-    p_rest, q_rest = fd_mini.log_tail(teacher_logps), fd_mini.log_tail(logq)  # [N]
-    return (logq.exp() * (logq - teacher_logps)).sum(-1) + q_rest.exp() * (q_rest - p_rest)
 
 # --- changes of who is taught what: (rollouts, the tutor's texts, policy, env, config, call number) -> texts; None: not taught
 def failures(rollouts, texts, *_):
@@ -58,10 +49,8 @@ CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedba
 
 def main(names: list[str], flags: list[str]):
     """train.py with these changes."""
-    if unknown := set(names) - {"reverse", *CHANGES}:
-        sys.exit(f"beyond.py: {', '.join(unknown)} is none of reverse, {', '.join(CHANGES)}")
-    if "reverse" in names:
-        fd_mini.topk_cross_entropy = reverse_kl
+    if unknown := set(names) - CHANGES.keys():
+        sys.exit(f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}")
     prepare = train.prepare
 
     def changed(cfg):
@@ -71,7 +60,7 @@ def main(names: list[str], flags: list[str]):
         def rewrite(rollouts):
             texts = write(rollouts)
             calls.append(len(texts))
-            for name in (n for n in names if n in CHANGES):
+            for name in names:
                 texts = CHANGES[name](rollouts, texts, policy, env, cfg, len(calls))
             return texts
         source.write = rewrite
@@ -81,5 +70,5 @@ def main(names: list[str], flags: list[str]):
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(f"beyond.py: begin with a change, or several with + between them: reverse, {', '.join(CHANGES)}; then train.py's flags")
+        sys.exit(f"beyond.py: begin with a change, or several with + between them: {', '.join(CHANGES)}; then train.py's flags")
     main(sys.argv[1].split("+"), sys.argv[2:])

@@ -33,7 +33,7 @@ from pictures import Row, picture, points  # noqa: E402
 
 LR = {"fd": "1e-3", "grpo": "1e-3", "sft": "1e-3"}  # what all experiments but the sweep use; `lr` says whether it is the best
 GRPO = f"--algo grpo --prompts-per-step 32 --lr {LR['grpo']}"  # five attempts at each
-CHANGES = "failures reverse taught cut wrong_feedback".split()  # of beyond.py
+CHANGES = "failures taught cut wrong_feedback".split()  # of beyond.py
 # Seconds with one thread, two runs side by side, on the machine this was written on: only for the estimate.
 COST = {"fd": 1.35, "grpo": 2.5, "sft": 0.45, "self": 2.8, "taught": 1.0, "start": 5.5, "valid": 1.5, "256 attempts": 4.2}
 # One honest sentence for each, written by hand after reading the numbers; "NAME quick" for QUICK's.
@@ -67,7 +67,8 @@ def experiments(quick: bool) -> dict:
     kinds = {"fd": f"--steps {n} --eval-every 20", "grpo": f"--algo grpo --prompts-per-step 32 --steps {25 if quick else m} --eval-every 20",
              "sft": f"--algo sft --steps {n if quick else m} --eval-every 20"}
     sweep = {f"{algo}_{lr}": f"{flags} --lr {lr}" for algo, flags in kinds.items() for lr in rates}
-    main = {"base": "", "sft": f"--algo sft --steps {m} --lr {LR['sft']}", "fd": fd_of(m), "grpo": f"{GRPO} --steps {m}"}
+    main = {"base": "", "sft": f"--algo sft --steps {m} --lr {LR['sft']}", "fd": fd_of(m), "fd_reverse": f"{fd_of(m)} --tail reverse",
+            "grpo": f"{GRPO} --steps {m}"}
     if quick:
         main |= {"grpo_over_fd": f"{GRPO} --steps 40 --init @fd"}
         stems = {"fd_20": fd}
@@ -88,7 +89,7 @@ def experiments(quick: bool) -> dict:
         "proofs": ("The same reference proofs, imitated (sft) or shown to the teacher (ours)", *end,
                    {"sft": f"--algo sft --steps {n} --lr {LR['sft']}", "truth": f"{fd} --feedback truth", "tutor": fd}),
         "beyond": ("What the paper does not do: one change each (ours; validation set)", end[0] and 4, "valid",
-                   {"fd": at_valid} | {change: f"experiments/beyond.py {change} {at_valid}" for change in CHANGES}
+                   {"fd": at_valid, "reverse": f"{at_valid} --tail reverse"} | {change: f"experiments/beyond.py {change} {at_valid}" for change in CHANGES}
                    | {f"base_{b}": f"{as_tiny.format(b)} {at_valid}" for b in bases}),
         "ema": ("How fast does the teacher follow? (figure 6)", *end,
                 {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
