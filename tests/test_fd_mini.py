@@ -165,7 +165,7 @@ def test_teacher_log_probabilities_are_those_of_the_full_vocabulary():
     assert logps.dtype == torch.float32 and fm.teacher_topk(hidden.bfloat16(), weight.bfloat16(), 3)[1].dtype == torch.float32
 
 
-@pytest.mark.parametrize("tail", ["drop", "bucket"])
+@pytest.mark.parametrize("tail", ["drop", "bucket", "reverse"])
 @pytest.mark.parametrize("chunk", [1, 7, 256])
 def test_the_chunked_head_equals_the_plain_one_and_never_holds_all_logits(tail, chunk, monkeypatch):
     g = torch.Generator().manual_seed(3)
