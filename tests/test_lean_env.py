@@ -3,6 +3,7 @@ import json
 import os
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -225,7 +226,7 @@ def test_a_diverging_proof_costs_only_itself(processes):
 
 # ---- a `lean` that misbehaves: real Lean behind a script with one fault, chosen by a word in the theorem's name
 FAKE = """#!{python}
-import json, os, resource, subprocess, sys, time
+import json, os, resource, socket, subprocess, sys, time
 text = open(sys.argv[-1], encoding="utf-8").read() if sys.argv[-1].endswith(".lean") else ""
 log = {log!r}
 def note(name, value):
@@ -239,6 +240,10 @@ if "look_around" in text:
     note("limits", json.dumps([resource.getrlimit(kind)[0] for kind in kinds]))
     note("stdin", repr(sys.stdin.read()))
     note("cwd", os.getcwd())
+    try:
+        note("network", socket.create_connection(("127.0.0.1", int({port!r}))))
+    except OSError as error:
+        note("network", error.strerror)
 if "hangs" in text:
     note("child", subprocess.Popen(["sleep", "600"]).pid)
     note("child", os.getpid())
@@ -267,9 +272,12 @@ sys.exit(3 if "odd_exit" in text else out.returncode)
 def fake(env, tmp_path):
     argv = [sys.executable, "-I", "-S", str(lean_env.NATIVE), "--lean", "60", str(2**33), *env.argv]
     script = tmp_path / "lean"
-    script.write_text(FAKE.format(python=sys.executable, log=str(tmp_path), core=env.env["LEAN_PATH"], argv=argv))
-    script.chmod(0o755)
-    return lambda **kw: LeanEnv(**{"lean": str(script), "header": "prelude\nimport Core", "timeout": 20, **kw})
+    with socket.create_server(("127.0.0.1", 0)) as server:  # somebody to talk to
+        values = dict(python=sys.executable, log=str(tmp_path), core=env.env["LEAN_PATH"], argv=argv,
+                      port=server.getsockname()[1])
+        script.write_text(FAKE.format(**values))
+        script.chmod(0o755)
+        yield lambda **kw: LeanEnv(**{"lean": str(script), "header": "prelude\nimport Core", "timeout": 20, **kw})
 
 
 def named(name, proof="hp"):
@@ -324,6 +332,54 @@ def test_lean_sees_no_keys_no_stdin_and_has_limits_and_a_folder_of_its_own(fake,
     assert (tmp_path / "stdin").read_text() == "''\n"
     folder = Path((tmp_path / "cwd").read_text().strip())
     assert folder != Path.cwd() and not folder.exists()
+    if CONFINED:
+        assert (tmp_path / "network").read_text() == "Operation not permitted\n"
+
+
+CONFINED = sys.platform == "linux" and os.uname().machine in lean_env.native.CALLS
+CONFINE = """
+import ctypes, os, runpy, socket, subprocess, threading
+assert runpy.run_path({native!r})["confine"](ctypes.CDLL(None), alone={alone})
+def attempt(name, action):
+    try:
+        action()
+        print(name, "yes")
+    except OSError as error:
+        print(name, "no")
+attempt("network", lambda: socket.socket())
+attempt("fork", lambda: os._exit(0) if os.fork() == 0 else os.wait())
+attempt("program", lambda: os.execv("/bin/true", ["true"]) if {alone} else subprocess.run(["/bin/true"]))
+attempt("thread", lambda: threading.Thread(target=int).start())
+"""
+
+
+@pytest.mark.skipif(not CONFINED, reason="the kernel's filter of system calls is for Linux on x86-64 and aarch64")
+def test_the_embedded_lean_starts_no_process_and_no_lean_reaches_the_network():
+    def confined(alone):
+        code = CONFINE.format(native=str(lean_env.NATIVE), alone=alone)
+        run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return dict(line.split() for line in run.stdout.splitlines())
+
+    assert confined(alone=True) == {"network": "no", "fork": "no", "program": "no", "thread": "yes"}
+    assert confined(alone=False) == {"network": "no", "fork": "yes", "program": "yes", "thread": "yes"}
+
+
+@pytest.mark.skipif(not CONFINED, reason="the kernel's filter of system calls is for Linux on x86-64 and aarch64")
+def test_the_filter_is_on_while_the_embedded_lean_reads(env, monkeypatch):
+    started, seen, popen = [], [], subprocess.Popen
+
+    def watched(*args, **kw):
+        process = popen(*args, **kw)
+        time.sleep(1)  # Lean is at work: the proof below never ends
+        seen.append(Path(f"/proc/{process.pid}/status").read_text())
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", watched)
+    short = LeanEnv.__new__(LeanEnv)
+    short.__dict__.update(env.__dict__, timeout=2, workers=1)
+    assert short.check([(theorem(": False"), "by\n  repeat skip")])[0].status == "timeout"
+    assert all("Seccomp:\t2" in status and "NoNewPrivs:\t1" in status for status in seen) and len(seen) == 2
 
 
 def test_the_best_lean_is_preferred_and_named(fake, tmp_path, monkeypatch):

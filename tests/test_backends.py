@@ -1,0 +1,350 @@
+"""The ways to reach a Lean give the same verdicts: a process (the embedded Lean), a Kimina server, LeanDojo.
+
+The Kimina server here is ours: a standard-library HTTP server that speaks the format of the real one's source (version 2.0.0) and
+answers by running the embedded Lean on the code it is sent. Neither the real server nor LeanDojo with a Lean was at hand.
+"""
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from extras import dojo, kimina
+from lean_env import LeanEnv, Theorem, native
+
+
+def theorem(statement, name="t"):
+    return Theorem(name, f"theorem {name} {statement}")
+
+
+TRUE = theorem("(p q : Prop) (hp : p) (h : p → q) : q"), "by\n  exact h hp"
+FALSE = theorem("(p q : Prop)\n    (hp : p) : p ∧ q"), "by\n  constructor\n  · exact hp\n  · exact hp"
+
+
+class Kimina(BaseHTTPRequestHandler):
+    """POST /api/check as in the real server's source: the code is cut at its leading imports, which are read once; the rest is a
+    command to a REPL that knows them; line numbers are put right; empty lists and nulls are left out."""
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        self.answer(200, {"status": "ok"})
+
+    def do_POST(self):
+        server, body = self.server, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.asked.append(body)
+        if server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
+            return self.answer(401, {"detail": "Invalid or missing API key"})
+        if self.path != "/api/check" or not body["snippets"] or not isinstance(body["timeout"], int):
+            return self.answer(404, {"detail": "Not Found"})
+        fault = server.faults.pop(0) if server.faults else None
+        if isinstance(fault, int):
+            return self.answer(fault, {"detail": "No available REPLs"})
+        if fault is not None:
+            return self.answer(200, fault)
+        results = [self.check(snippet, body["timeout"]) for snippet in body["snippets"]]
+        return self.answer(500, {"detail": "REPL died"}) if None in results else self.answer(200, {"results": results})
+
+    def check(self, snippet, timeout):
+        lines = snippet["code"].splitlines()
+        cut = next((i for i, line in enumerate(lines) if line.strip() and not line.strip().startswith("import ")), len(lines))
+        header, body = "\n".join(line.strip() for line in lines[:cut] if line.strip()), "\n".join(lines[cut:])
+        lean, before = self.server.lean, f"prelude\n{header}\n"
+        code, messages, took = native.read(before + body, [*lean.argv, "--json", "--tstack=65536"], None, lean.env, timeout, lean.memory)
+        if code is None:
+            return {"id": snippet["id"], "time": took, "error": f"Lean REPL command timed out in {float(timeout)} seconds"}
+        if code not in (0, 1):
+            return None
+        response = {"env": 1}
+        shift = cut - before.count("\n")
+        said = [{"severity": m["severity"].replace("information", "info"), "pos": {"line": m["line"] + shift, "column": m["column"]},
+                 "endPos": {"line": m["line"] + shift, "column": m["column"] + 1}, "data": m["data"]} for m in messages]
+        return {"id": snippet["id"], "time": took, "response": response | ({"messages": said} if said else {})}
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    return LeanEnv(lean="wheel", timeout=20)
+
+
+@pytest.fixture
+def server(wheel):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Kimina)
+    server.lean, server.asked, server.faults, server.key = wheel, [], [], None
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def connect(server, **options):
+    return LeanEnv(**{"lean": f"kimina:{server.url}", "header": "import Core\n", "timeout": 20, **options})
+
+
+@pytest.fixture(params=["embedded", "kimina"])
+def backend(request, wheel):
+    """A function that gives an environment, and one that breaks what it relies on."""
+    if request.param == "embedded":
+        def no_memory(env):
+            env.memory = 2**24  # not even Python starts
+        return lambda **options: LeanEnv(**{"lean": "wheel", "timeout": 20, **options}), no_memory
+    server = request.getfixturevalue("server")
+    return lambda **options: connect(server, **options), lambda env: server.faults.extend([500] * 9)
+
+
+# ---- the contract: the same for every backend
+def test_verdicts_come_in_order_with_leans_words_at_leans_place(backend):
+    env = backend[0]()
+    classical = theorem("(p : Prop) : p ∨ ¬p"), "Classical.em p"
+    jobs = [TRUE, FALSE, (theorem("(p : Prop) : p"), "by\n  sorry"), classical, FALSE, TRUE]
+    verdicts = env.check(jobs)
+    assert [v.status for v in verdicts] == ["proved", "rejected", "cheat", "proved", "rejected", "proved"]
+    (message,) = verdicts[1].messages
+    assert (message["line"], message["column"], message["severity"]) == (5, 4, "error")  # the statement has two lines
+    assert message["data"].startswith("Type mismatch\n  hp\n") and verdicts[0].messages == []
+    assert verdicts[3].axioms == ["propext", "Classical.choice", "Quot.sound"] and verdicts[0].axioms == []
+    assert all(v.seconds > 0 for v in verdicts if v.status != "cheat")
+
+
+def test_a_proof_that_takes_too_long_is_a_timeout_and_costs_only_itself(backend):
+    env = backend[0](timeout=2)
+    verdicts = env.check([TRUE, (theorem("(p : Prop) : p"), "by\n  repeat skip"), FALSE])
+    assert [v.status for v in verdicts] == ["proved", "timeout", "rejected"]
+
+
+def test_when_lean_itself_fails_nobody_is_rejected(backend):
+    env = backend[0]()
+    backend[1](env)
+    assert [v.status for v in env.check([TRUE, FALSE])] == ["crash", "crash"]
+
+
+def test_whole_files_are_judged_by_the_same_rules(backend):
+    env, target = backend[0](), TRUE[0]
+    statement = "theorem t (p q : Prop) (hp : p) (h : p → q) : q"
+    files = [f"theorem help (p q : Prop) (hp : p) (h : p → q) : q := h hp\n{statement} := help p q hp h", f"\n{statement} := by\n  exact hp",
+             f"axiom bad : False\n{statement} := bad.elim"]
+    verdicts = [env.check_file(target, file) for file in files]
+    assert [v.status for v in verdicts] == ["proved", "rejected", "cheat"]
+    assert (verdicts[1].messages[0]["line"], verdicts[1].messages[0]["column"]) == (3, 2)
+
+
+def test_what_has_no_error_is_not_yet_a_proof(backend):
+    """All of these are `valid` to the real server's own verdict: no error, no `sorry` that it can see."""
+    env, target = backend[0](), TRUE[0]
+    files = ["", "-- theorem t", "theorem t : True := True.intro", "theorem other (p q : Prop) (hp : p) (h : p → q) : q := h hp",
+             "namespace A\ntheorem t (p q : Prop) (hp : p) (h : p → q) : q := h hp\nend A"]
+    assert [env.check_file(target, file).status for file in files] == ["rejected"] * len(files)
+    texts = ["", "h hp /-", "h hp\n#exit", "h hp\nend", "sorryAx q true", "by first | done | exact sorryAx q"]
+    assert {v.status for v in env.check([(target, text) for text in texts])} <= {"rejected", "cheat"}
+
+
+def test_lines_end_where_lean_says(backend):
+    """To Python's splitlines, which the real server uses, these characters end a line: then what our guard takes for a comment is code."""
+    env = backend[0]()
+    for character in "\v\f\x1c\x1d\x1e\x85\u2028\u2029":
+        verdict = env.check([(theorem("(p : Prop) (hp : p) : p"), f"by\n  exact hp --{character}axiom bad : False\n  -- {character}#eval 1")])[0]
+        assert (character, verdict.status, verdict.messages) == (character, "proved", [])
+
+
+# ---- what only a server can do wrong
+def test_a_server_is_told_from_none_and_its_lean_is_named(server, monkeypatch):
+    assert connect(server).describe() == f"Lean ? from the Kimina server at {server.url}"  # our little library has no versionString
+    assert {key: type(value) for key, value in server.asked[-1].items()} == {
+        "snippets": list, "timeout": int, "debug": bool, "reuse": bool}
+    server.key = "secret"
+    with pytest.raises(SystemExit, match=r"wants an API key \(401\): set KIMINA_API_KEY"):
+        connect(server)
+    monkeypatch.setenv("KIMINA_API_KEY", "secret")
+    assert connect(server).check([TRUE])[0].status == "proved"
+    with pytest.raises(SystemExit, match=r"does not understand POST /api/check \(404\)"):
+        LeanEnv(lean=f"kimina:{server.url}/somewhere")
+    server.server_close()
+    with pytest.raises(SystemExit, match="nothing answers at .*docker run"):
+        LeanEnv(lean="kimina:127.0.0.1:9")
+
+
+def test_a_project_beside_a_server_is_refused():
+    with pytest.raises(SystemExit, match="brings its own project: leave --lean-project out"):
+        LeanEnv(lean="kimina:127.0.0.1:9", project=".")
+
+
+def test_the_version_is_what_lean_says_about_itself(server):
+    said = {"messages": [{"severity": "info", "pos": {"line": 2, "column": 0}, "data": '"4.26.0"'}], "env": 0}
+    server.faults.append({"results": [{"id": "proof", "time": 1.0, "response": said}]})
+    assert connect(server).describe() == f"Lean 4.26.0 from the Kimina server at {server.url}"
+
+
+def test_a_busy_server_is_asked_again(server):
+    env = connect(server)
+    server.asked.clear()
+    server.faults += [429, 503]
+    assert env.check([TRUE])[0].status == "proved" and len(server.asked) == 3
+
+
+def test_a_slow_import_is_not_the_proofs_fault(server):
+    env = connect(server)
+    server.faults.append({"results": [{"id": "proof", "time": 20.0, "error": "Lean REPL header command timed out in 20.0 seconds"}]})
+    server.asked.clear()
+    assert env.check([TRUE])[0].status == "proved" and [body["timeout"] for body in server.asked] == [20, 300]
+
+
+@pytest.mark.parametrize("answer", [
+    b"not json", {}, {"results": []}, {"results": [{"id": "other", "response": {"env": 1}}]}, {"results": [{"id": "proof"}]},
+    {"results": [{"id": "proof", "response": None}]}, {"results": [{"id": "proof", "response": {"message": "Unknown environment."}}]},
+    {"results": [{"id": "proof", "error": "Lean process exited"}]}, {"results": [{"id": "proof", "response": {"env": 1}}]},
+])
+def test_an_answer_without_evidence_is_a_crash(server, answer):
+    env = connect(server)
+    server.faults += [answer] * 2  # once, and once more alone
+    assert env.check([TRUE])[0].status == "crash"
+
+
+def test_the_repls_messages_become_leans():
+    def said(data, severity="warning"):
+        return kimina._message({"severity": severity, "pos": {"line": 3, "column": 1}, "endPos": None, "data": data})
+    assert said("declaration uses 'sorry'")["kind"] == said("declaration uses `sorry`")["kind"] == "hasSorry"
+    assert said("unused variable")["kind"] == said("declaration uses `sorry`", "error")["kind"] == ""
+    assert said("x", "info") == dict(line=3, column=1, severity="information", data="x", kind="")
+
+
+# ---- goals
+def test_goals_are_found_in_leans_messages(wheel):
+    jobs = [(theorem("(p q : Prop) (h : p ∨ q) : q ∨ p"), "by\n  cases h"), (theorem("(p q r : Prop) (hp : p) : q ↔ r"), "by\n  rfl"),
+            (theorem("(p : Prop) (hp : p) : p ∧ p"), "by\n  constructor"), TRUE]
+    messages = ["\n".join(m["data"] for m in v.messages) for v in wheel.check(jobs)]
+    assert dojo.parse_goals(messages[0]) == ["p q : Prop\nh✝ : p\n⊢ q ∨ p", "p q : Prop\nh✝ : q\n⊢ q ∨ p"]
+    assert dojo.parse_goals(messages[1]) == ["p q r : Prop\nhp : p\n⊢ q ↔ r"]
+    assert dojo.parse_goals(messages[2]) == ["p : Prop\nhp : p\n⊢ p"] * 2 and dojo.parse_goals(messages[3]) == []
+    quoted = "tactic 'rewrite' failed, did not find\n  a + b\ncase h\na b : Nat\nh : ∀ x : Nat,\n    x = b\n⊢ a =\n    b\nno more"
+    assert dojo.parse_goals(quoted) == ["a b : Nat\nh : ∀ x : Nat,\n    x = b\n⊢ a =\n    b"]
+
+
+def test_outermost_tactics_are_told_apart():
+    assert dojo.split_tactics("by\n  constructor\n  · skip\n    rfl\n\n  rfl") == [
+        (2, 2, "constructor"), (3, 2, "· skip\n    rfl"), (6, 2, "rfl")]
+    assert dojo.split_tactics("by simp\n") == [(1, 3, "simp")] and dojo.split_tactics("fun h => h") == []
+
+
+# ---- LeanDojo: what can be said without a Lean that it can talk to
+@pytest.fixture(scope="module")
+def lean_dojo(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CACHE_DIR", str(tmp_path_factory.mktemp("dojo")))  # else it makes a folder in the home
+        patch.delenv("GITHUB_ACCESS_TOKEN", raising=False)
+        patch.setenv("DISABLE_REMOTE_CACHE", "1")
+        return pytest.importorskip("lean_dojo", reason="the package lean_dojo is not installed")
+
+
+def checkout(folder, version):
+    """A git checkout of a Lean project, as small as can be."""
+    folder.mkdir()
+    (folder / "lean-toolchain").write_text(f"leanprover/lean4:{version}\n")
+    (folder / "lakefile.toml").write_text('name = "x"\n')
+    (folder / "X.lean").write_text("theorem t (p q : Prop) (hp : p) : p ∧ q := by\n  sorry\n")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(folder)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run(git + words, check=True)
+    return folder
+
+
+def test_without_the_package_it_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lean_dojo", None)
+    with pytest.raises(SystemExit, match="the package lean_dojo is not installed: pip install lean-dojo==4.20.0 .*deprecated") as error:
+        LeanEnv(lean="dojo:/some/where")
+    assert "\n" not in str(error.value)
+
+
+def test_the_version_of_lean_is_checked_before_anything_is_built(lean_dojo, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + ":/usr/bin:/bin")
+    with pytest.raises(SystemExit, match="uses Lean v4.20.0-rc1, and LeanDojo works with a Lean before 4.20 only.*--lean-project"):
+        LeanEnv(lean=f"dojo:{checkout(tmp_path / 'new', 'v4.20.0-rc1')}")
+    for version in ("v4.26.0", "nightly-2025-01-01", "v5.0.0", "latest"):
+        with pytest.raises(SystemExit, match="before 4.20 only"):
+            dojo.check_version(version, "x")
+    dojo.check_version("v4.19.0", "x")
+    dojo.check_version("4.9.0", "x")
+
+
+def test_what_leandojo_cannot_open_or_build_is_one_line(lean_dojo, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + ":/usr/bin:/bin")  # git, but no lake
+    with pytest.raises(SystemExit, match="cannot open .*give dojo:URL@COMMIT") as error:
+        LeanEnv(lean=f"dojo:{tmp_path}")
+    assert "\n" not in str(error.value)
+    with pytest.raises(SystemExit, match="could not build and trace .*it needs elan and a network") as error:
+        LeanEnv(lean=f"dojo:{checkout(tmp_path / 'old', 'v4.19.0')}")
+    assert "\n" not in str(error.value)
+
+
+def tactic_mode(lean_dojo, wheel, job):
+    """What a Dojo's run_tac does, with its own dataclasses, answered by the embedded Lean: the proof so far and one tactic more."""
+    start = wheel.check([(job, "by\n  skip")])[0].messages[0]["data"].partition("\n")[2]
+    proofs = {0: []}
+
+    def run_tac(state, tactic):
+        proof = [*proofs[state.id], tactic]
+        (verdict,) = wheel.check([(job, "by\n  " + "\n  ".join(proof))])
+        errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
+        if verdict.status == "cheat":
+            return lean_dojo.ProofGivenUp()
+        if not errors:
+            return lean_dojo.ProofFinished(len(proofs))
+        if not errors[0].startswith("unsolved goals"):
+            return lean_dojo.LeanError(errors[0])
+        proofs[len(proofs)] = proof
+        return lean_dojo.TacticState(errors[0].partition("\n")[2], len(proofs) - 1)
+
+    return run_tac, lean_dojo.TacticState(start, 0)
+
+
+def test_leandojos_results_become_a_place_and_goals(lean_dojo, wheel):
+    job = theorem("(p q : Prop) (hp : p) : p ∧ (q → q)")
+    run_tac, state = tactic_mode(lean_dojo, wheel, job)
+    place, goals = dojo.walk(lean_dojo, run_tac, state, ["refine ⟨hp, ?_⟩", "intro hq", "exact hp"])
+    assert (place, goals) == (2, "p q : Prop\nhp : p\nhq : q\n⊢ q")
+    assert dojo.walk(lean_dojo, run_tac, state, ["refine ⟨hp, ?_⟩", "intro hq", "exact hq"]) == (None, "")
+    assert dojo.walk(lean_dojo, run_tac, state, ["refine ⟨hp, ?_⟩"]) == (1, "p q : Prop\nhp : p\n⊢ q → q")
+    assert dojo.walk(lean_dojo, run_tac, state, ["sorry"]) == (None, "")
+    assert [str(goal.conclusion) for goal in lean_dojo.parse_goals(goals)] == ["q"]
+
+
+def test_goals_are_added_to_rejected_proofs_of_the_repositorys_theorems_only(lean_dojo, wheel, tmp_path):
+    job, path = Theorem("t", "theorem t (p q : Prop)\n  (hp : p) : p ∧ (q → q)"), checkout(tmp_path / "repo", "v4.19.0")
+    run_tac, state = tactic_mode(lean_dojo, wheel, job)
+
+    class Dojo:  # stands in for the process that a real one starts
+        def __init__(self, entry, timeout, build_deps):
+            assert (entry.full_name, entry.file_path) == ("t", Path("X.lean"))
+
+        def __enter__(self):
+            return SimpleNamespace(run_tac=run_tac), state
+
+        def __exit__(self, *_):
+            pass
+
+    def check(jobs, dojo_class):
+        package = SimpleNamespace(**{**vars(lean_dojo), "Dojo": dojo_class})
+        repo = lean_dojo.LeanGitRepo.from_path(path)
+        return dojo.check(package, repo, path, wheel._check, 20, [(t.header, t.statement, proof, False) for t, proof in jobs])
+
+    wrong = job, "by\n  refine ⟨hp, ?_⟩\n  intro hq\n  exact hp"
+    jobs = [wrong, (job, "⟨hp, id⟩"), (Theorem("u", "theorem u : 1 = 2"), "by\n  rfl"), wrong]
+    verdicts = check(jobs, Dojo)
+    assert [v.status for v in verdicts] == ["rejected", "proved", "rejected", "rejected"]
+    assert verdicts[0].messages[0]["severity"] == "error" and verdicts[0].messages[1:] == [
+        {"severity": "information", "line": 5, "column": 2, "data": "goals before this tactic:\np q : Prop\nhp : p\nhq : q\n⊢ q"}]
+    assert [len(v.messages) for v in verdicts] == [2, 0, 1, 2]
+    assert [len(v.messages) for v in check(jobs, lean_dojo.Dojo)] == [1, 0, 1, 1]  # the real one, with no lake to start: no goals

@@ -1,0 +1,217 @@
+"""Other people's theorems: their field names, their ways to end a statement, the hub's files, what is reported."""
+import json
+
+import huggingface_hub.constants
+import pytest
+
+from eval import load_rows, theorem_of
+from extras import datasets
+from lean_env import LeanEnv
+
+HEADER = "import Mathlib\nimport Aesop\n\nset_option maxHeartbeats 0\n\nopen BigOperators Real Nat Topology Rat\n\n"
+# One row of each set, by hand, in the set's documented format.
+MINIF2F = [  # datasets/minif2f.jsonl of DeepSeek-Prover-V1.5, on the hub as Tonic/MiniF2F
+    {"name": "mathd_algebra_182", "split": "valid", "informal_prefix": "/-- Expand $7(3y+2)$ Show that it is 21y+14.-/\n",
+     "formal_statement": "theorem mathd_algebra_182 (y : ℂ) : 7 * (3 * y + 2) = 21 * y + 14 := by\n",
+     "goal": "y : ℂ\n⊢ 7 * (3 * y + 2) = 21 * y + 14", "header": HEADER},
+    {"name": "mathd_numbertheory_169", "split": "test", "informal_prefix": "/-- What is the gcd of $20 !$ and $200,\\!000$?-/\n",
+     "formal_statement": "theorem mathd_numbertheory_169 : Nat.gcd 20! 200000 = 40000 := by\n",
+     "goal": "⊢ 20!.gcd 200000 = 40000", "header": HEADER}]
+PROOFNET = {  # its proofnet.jsonl, on the hub as UDACA/proofnet-lean4
+    "name": "exercise_1_13a", "split": "valid", "informal_prefix": "/-- Prove that $f$ is constant.-/\n",
+    "formal_statement": "theorem exercise_1_13a {f : ℂ → ℂ} (Ω : Set ℂ) (a b : Ω) (h : IsOpen Ω)\n"
+                        "  (hc : ∃ (c : ℝ), ∀ z ∈ Ω, (f z).re = c) :\n  f a = f b :=",
+    "goal": "f : ℂ → ℂ\n⊢ f ↑a = f ↑b", "header": "import Mathlib\n\nopen Complex Filter Function Metric Finset\nopen scoped Topology\n\n"}
+WORKBOOK = [  # internlm/Lean-Workbook, lean_workbook.json: one list
+    {"natural_language_statement": f"Prove number {i // 2}.", "answer": "", "tags": ["inequality"], "split": "lean_workbook",
+     "formal_statement": f"theorem lean_workbook_{i} (a b : ℝ) (ha : 0 < a) : a + {i} ≥ b  :=  by sorry",
+     "proof": ["have h : True := trivial\nnlinarith [sq_nonneg (a - b)]", "linarith"] if i < 8 else []} for i in range(10)]
+GOEDEL = {  # Goedel-LM/Lean-workbook-proofs: a whole file
+    "problem_id": "lean_workbook_plus_7", "full_proof": "import Mathlib\nopen Real\n\n/-- sum := 2 -/\ntheorem lean_workbook_plus_7 "
+    "(x : ℝ) (h : x = 1 := by rfl) : x + 1 = 2 := by\n  have h₁ : x = 1 := h\n  linarith\n"}
+KIMINA = {  # AI-MO/minif2f_test: the header stands in the statement
+    "name": "imo_1", "informal_prefix": "/-- Find n. -/", "formal_statement":
+    "import Mathlib\n\nopen Real\n\nnoncomputable def f (n : ℕ) : ℕ := n + 1\n\n/-- Find n. -/\ntheorem imo_1 (n : ℕ) : f n = n + 1 := by\n  sorry\n"}
+SHARP = {  # PAug/ProofNetSharp
+    "id": "Rudin|exercise_1_1b", "nl_statement": "Prove it.", "lean4_src_header": "import Mathlib\n\nopen Real\n",
+    "lean4_formalization": "theorem exercise_1_1b (x : ℝ) : x = x :=\nsorry"}
+UNPORTED = {  # cat-searcher/minif2f-lean4: some rows hold a comment only
+    "id": "amc12_1", "split": "test", "header": HEADER, "formal_statement": "-- Error: Real.log\n-- theorem amc12_1 : 1 = 1 := sorry\n"}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("text, statement, rest", [
+    ("theorem t : True", "theorem t : True", None),
+    ("theorem t : True := by sorry", "theorem t : True", " by sorry"),
+    ("theorem t : True  :=  by\n  sorry\n", "theorem t : True", "  by\n  sorry\n"),
+    ("theorem t : True :=", "theorem t : True", ""),
+    ("theorem t (h : 1 = 1 := by rfl) : True := by", "theorem t (h : 1 = 1 := by rfl) : True", " by"),
+    ("theorem t (n : Nat := 3) [Foo (x := 2)] {y : Nat := by exact 1} : n = n := sorry",
+     "theorem t (n : Nat := 3) [Foo (x := 2)] {y : Nat := by exact 1} : n = n", " sorry"),
+    ("theorem t : let x := 3; have y := x; y = 3 := by", "theorem t : let x := 3; have y := x; y = 3", " by"),
+    ("theorem t : (let x := 3; x) = 3 := by let y := 3; rfl", "theorem t : (let x := 3; x) = 3", " by let y := 3; rfl"),
+    ("theorem t /- := by -/ (p : Prop) -- := )\n  (hp : p) : p := by", "theorem t /- := by -/ (p : Prop) -- := )\n  (hp : p) : p", " by"),
+    ("theorem t : True -- so it is\n  := by trivial", "theorem t : True", " by trivial"),
+    ("theorem t : True /- so -/ := by trivial", "theorem t : True", " by trivial"),
+    ('theorem t (s : String) : s = ":= (" := by', 'theorem t (s : String) : s = ":= ("', " by"),
+    ('theorem t : s = "a" -- "b"\n := by', 'theorem t : s = "a" -- "b"\n', " by"),
+    ("theorem a : True := by trivial\n\ntheorem t : True := a", "theorem t : True", " a"),
+])
+def test_a_statement_ends_at_the_sign_that_starts_its_proof(text, statement, rest):
+    assert datasets.split_theorem(text)[1:] == (statement, rest)
+
+
+def test_what_stands_before_the_theorem_is_its_header_without_docstring_and_modifiers():
+    text = "-- Rudin\nimport Mathlib\n\nopen Real\n/-- two -/ def two := 2\n/-- `theorem` t : by := -/\n@[simp] private theorem t : two = 2 := by"
+    header, statement, _ = datasets.split_theorem(text)
+    assert (header, statement) == ("import Mathlib\n\nopen Real\n/-- two -/ def two := 2\n", "theorem t : two = 2")
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ("-- theorem t : True", "no `theorem`"), ("def f := 3", "no `theorem`"), ("theorem t (p : Prop : p := by", "not closed"),
+    ("theorem t /- : True := by", "not closed"), ("theorem t := by", "no `: TYPE`"), ("theorem (p : Prop) : p", "theorem NAME"),
+])
+def test_what_is_no_theorem_is_said_to_be_none(text, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        datasets.split_theorem(text)
+
+
+def test_the_parts_fit_together_again_in_lean():
+    texts = ["theorem t (n : Nat := 3) /- := by -/ (h : n = n := rfl) -- :=\n  : n = n ∧ 1 = 1 -- (\n := by\n  exact ⟨h, rfl⟩",
+             "theorem t : let x := 3; x = 3 := by\n  intro x\n  rfl",
+             "theorem two : 1 + 1 = 2 := rfl\n\n@[simp]\ntheorem t (p : Prop) (hp : p) : p ∧ 1 + 1 = 2 := ⟨hp, two⟩"]
+    rows = [datasets.read_row({"formal_statement": text}) for text in texts]
+    assert [row.get("header") for row in rows] == [None, None, "theorem two : 1 + 1 = 2 := rfl\n"]
+    verdicts = LeanEnv(lean="wheel").check([(theorem_of(row), row["proof"]) for row in rows])
+    assert [(v.status, v.messages) for v in verdicts] == [("proved", [])] * 3
+
+
+def test_the_rows_of_the_common_sets_are_read_from_a_local_file(tmp_path):
+    rows = load_rows(write(tmp_path / "minif2f.jsonl", MINIF2F), "test")
+    assert [(r["name"], r["statement"], r["header"].rstrip()) for r in rows] == [
+        ("mathd_numbertheory_169", "theorem mathd_numbertheory_169 : Nat.gcd 20! 200000 = 40000", HEADER.rstrip())]
+    (row,) = load_rows(write(tmp_path / "proofnet.jsonl", [PROOFNET]), "valid")
+    assert row["statement"].endswith(":\n  f a = f b") and "proof" not in row
+    (row,) = load_rows(write(tmp_path / "goedel.jsonl", [GOEDEL]))
+    assert theorem_of(row).__dict__ == {
+        "name": "lean_workbook_plus_7", "statement": "theorem lean_workbook_plus_7 (x : ℝ) (h : x = 1 := by rfl) : x + 1 = 2",
+        "header": "import Mathlib\nopen Real\n", "proof": "by\n  have h₁ : x = 1 := h\n  linarith"}
+    (row,) = load_rows(write(tmp_path / "kimina.jsonl", [KIMINA]))
+    assert row["header"] == "import Mathlib\n\nopen Real\n\nnoncomputable def f (n : ℕ) : ℕ := n + 1\n" and "proof" not in row
+    assert row["statement"] == "theorem imo_1 (n : ℕ) : f n = n + 1"
+    (row,) = load_rows(write(tmp_path / "sharp.jsonl", [SHARP]))
+    assert (row["name"], row["statement"]) == ("Rudin|exercise_1_1b", "theorem exercise_1_1b (x : ℝ) : x = x")
+    assert row["header"].splitlines()[0] == "import Mathlib"
+
+
+@pytest.mark.parametrize("statement, proof, term", [
+    ("theorem t : True", "trivial", "trivial"), ("theorem t : True", "by\n  trivial", "by\n  trivial"),
+    ("theorem t : True := by\n", "trivial", "by\n  trivial"), ("theorem t : True := by\n", "  skip\n  trivial\n", "by\n  skip\n  trivial"),
+    ("theorem t : True := by sorry", "by\n  trivial", "by\n  trivial"),
+    ("theorem t : True := by sorry", "import Mathlib\n\ntheorem t : True := by\n  trivial\n", "by\n  trivial"),
+    ("theorem t : True := by sorry", "theorem t : True := by sorry", None),
+    ("theorem t : True := trivial", None, "trivial"), ("theorem t : True := by sorry", [], None),
+])
+def test_a_proof_becomes_a_whole_term_however_it_was_written(statement, proof, term):
+    row = datasets.read_row({"formal_statement": statement, "formal_proof": proof, "id": 7})
+    assert (row.get("proof"), row["statement"], row["name"]) == (term, "theorem t : True", "7")
+
+
+def test_rows_without_a_theorem_are_left_out_and_named(tmp_path, capsys):
+    rows = load_rows(write(tmp_path / "some.jsonl", [*MINIF2F, UNPORTED]), "test")
+    assert [r["name"] for r in rows] == ["mathd_numbertheory_169"]
+    assert "1 rows hold no readable theorem and are left out: amc12_1 (no `theorem` in it)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no row holds a theorem; the first is amc12_1"):
+        load_rows(write(tmp_path / "none.jsonl", [UNPORTED]), "test")
+
+
+def test_a_set_for_evaluation_is_not_trained_on(tmp_path):
+    path = write(tmp_path / "minif2f.jsonl", MINIF2F)
+    with pytest.raises(ValueError, match="has no train rows, only test and valid: it is for evaluation"):
+        load_rows(path, "train")
+    with pytest.raises(ValueError, match="--split must be train, valid or test, not tset"):
+        load_rows(path, "tset")
+
+
+def test_lean_workbook_is_split_by_problem_and_keeps_what_has_a_proof(tmp_path):
+    path = tmp_path / "lean_workbook.json"
+    path.write_text(json.dumps([*WORKBOOK, WORKBOOK[0] | {"formal_statement": "theorem again (a b : ℝ) (ha : 0 < a) : a+0 ≥ b := by sorry"}]))
+    rows = [datasets.read_row(row, datasets.WORKBOOK_HEADER) for _, row in datasets._objects(path)]
+    assert rows[1]["statement"] == "theorem lean_workbook_1 (a b : ℝ) (ha : 0 < a) : a + 1 ≥ b"
+    assert rows[1]["header"].startswith("import Mathlib\n") and rows[1]["name"] == "lean_workbook_1"
+    assert rows[1]["proof"] == "by\n  have h : True := trivial\n  nlinarith [sq_nonneg (a - b)]"
+    parts = {split: datasets.workbook_split(rows, split, held_out=1) for split in ("train", "valid", "test")}
+    problems = {split: {row["natural_language_statement"] for row in part} for split, part in parts.items()}
+    assert [len(parts[split]) for split in ("test", "valid", "train")] == [2, 2, 4]  # of 8 with proofs, two readings of each problem
+    assert not problems["test"] & problems["valid"] and not (problems["test"] | problems["valid"]) & problems["train"]
+    assert datasets.workbook_split(rows[::-1], "test", held_out=1)[0]["natural_language_statement"] in problems["test"]  # any order
+
+
+def test_repeated_statements_are_counted_but_not_those_with_feedback(tmp_path, capsys):
+    one = {"name": "a", "statement": "theorem a (p : Prop) (hp : p) : p", "proof": "hp"}
+    twin = {"name": "b", "statement": "theorem b (p:Prop) /- same -/ (hp : p) :\n  p"}
+    assert len(load_rows(write(tmp_path / "some.jsonl", [one, twin, one | {"feedback": "Do."}]))) == 3
+    assert "1 of 3 train statements repeat another one" in capsys.readouterr().out
+
+
+def test_training_statements_that_are_held_out_too_are_counted(capsys):
+    rows = [{"name": f"a{i}", "statement": f"theorem a{i} : {i} = {i}"} for i in range(5)]
+    datasets.report_overlap(rows, [{"name": "b", "statement": "theorem b : 3=3"}, {"name": "c", "statement": "theorem c : 7 = 7"}])
+    assert "1 of the 5 different training statements are also among the 2 held-out ones" in capsys.readouterr().out
+    datasets.report_overlap(rows[:3], [{"name": "b", "statement": "theorem b : 3=3"}])
+    assert capsys.readouterr().out == ""
+    datasets.report_overlap("/nowhere.jsonl", rows)
+    assert "nobody can say whether" in capsys.readouterr().out
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The hub's cache folder, empty; `put` lays a file of a data set into it as a download does."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
+    def put(repo, commit, file, text, branch=None):
+        folder = tmp_path / f"datasets--{repo.replace('/', '--')}"
+        (folder / "snapshots" / commit / file).parent.mkdir(parents=True)
+        (folder / "snapshots" / commit / file).write_text(text, encoding="utf-8")
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / (branch or "none")).write_text(commit)
+    return put
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_the_hubs_sets_are_read_at_their_pinned_commit(hub):
+    repo, commit = datasets.HUB["minif2f"].split(":")[0].split("@")
+    hub(repo, "0" * 40, "minif2f.jsonl", lines(MINIF2F[:1]), branch="main")  # a newer one is not taken
+    hub(repo, commit, "minif2f.jsonl", lines(MINIF2F))
+    assert [r["name"] for r in load_rows("minif2f", "test")] == ["mathd_numbertheory_169"]
+    repo, commit = datasets.HUB["lean-workbook"].split(":")[0].split("@")
+    hub(repo, commit, "lean_workbook.json", json.dumps(WORKBOOK))
+    assert len(load_rows("lean-workbook", "test")) == 8  # fewer than 256 problems: all are held out
+    hub("some/body", "1" * 40, "data/x.jsonl", lines(MINIF2F))
+    assert len(load_rows(f"hub:some/body@{'1' * 40}:data/x.jsonl", "valid")) == 1
+
+
+def test_a_set_that_could_not_be_pinned_says_which_commit_it_was(hub, capsys):
+    hub("UDACA/proofnet-lean4", "a" * 40, "proofnet/valid.jsonl", lines([PROOFNET]), branch="main")
+    assert len(load_rows("proofnet", "valid")) == 1
+    assert f"UDACA/proofnet-lean4 at main, which is {'a' * 40} today" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="it is for evaluation"):
+        load_rows("proofnet", "train")
+
+
+@pytest.mark.parametrize("data, complaint", [
+    ("minif2f", "Tonic/MiniF2F .minif2f.jsonl at .* is not in the hub's cache and cannot be downloaded .*Run it once with a network"),
+    ("hub:some/body", "write hub:OWNER/NAME@COMMIT:FILE"), ("hub:some/body@main:x.parquet", "only .json and .jsonl files"),
+    ("mini2f2", "there is no file mini2f2. Give `toy`, `minif2f`, `lean-workbook`, `proofnet`"),
+])
+def test_what_the_hub_cannot_give_is_one_line(hub, data, complaint):
+    with pytest.raises(ValueError, match=complaint) as error:
+        load_rows(data, "test")
+    assert "\n" not in str(error.value)
