@@ -15,44 +15,52 @@ import urllib3
 
 from lean_env import Rollout, Theorem, Verdict
 
-
-def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_tokens: int | None = None) -> list[int]:
+def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_tokens: int | None = None,
+                 style: str | None = None) -> list[int]:
     """Token ids of the student's prompt (feedback None or "") or of the teacher's. Both end in the same text, so that the teacher
     judges the student's completion from the same place. What does not fit into `max_tokens` is cut from the end of the feedback,
     never from the problem; ValueError when the problem alone does not fit. Worked example, feedback "1. Write `intro`.":
         student:                             theorem t (p : Prop) : p → p := by⏎
         teacher:  /- 1. Write `intro`. -/⏎   theorem t (p : Prop) : p → p := by⏎
-    and both go on with "  intro h⏎  exact h". With a chat template the same two parts stand in one user message (feedback, then
-    the code in a fence), and the template adds the same assistant header to both.
-    """
-    header, code = theorem.header.rstrip() + "\n" if theorem.header else "", f"{theorem.statement} := by\n"
-
+    and both go on with "  intro h⏎  exact h". style: this is "plain"; see prompt_text for "fence" and "chat"; None: chat where the
+    tokenizer has a template. The template, as it is by default (thinking!), adds the same assistant header to both prompts."""
+    style = style or ("chat" if tokenizer.chat_template else "plain")
+    tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content[:1] == "<"]  # <think> too
     def encode(words: list[str]) -> list[int]:
-        told = "".join(words)
-        if not tokenizer.chat_template:
-            ids = tokenizer(header + f"/- {told} -/\n" * bool(told) + code)["input_ids"]
+        text = prompt_text(theorem, "".join(words), style, tokens)
+        if style != "chat":
+            ids = tokenizer(text)["input_ids"]
             return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers end every text
-        content = (f"Advice for this problem:\n{told}\n\n" * bool(told) + "Complete the following Lean 4 code. Answer with the "
-                   f"whole theorem in one lean4 block.\n\n```lean4\n{header}{code}```")
-        text = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written the special tokens
-
-    told = (feedback or "").strip().replace("-/", "- /").replace("/-", "/ -")  # must not close the comment around it
-    for token in (token.content for token in tokenizer.added_tokens_decoder.values() if token.special):
-        told = told.replace(token, f"{token[0]} {token[1:]}")  # nor end the message with a special token that it quotes
-    words, room = re.findall(r"\s*\S{1,20}", told), float("inf") if max_tokens is None else max_tokens
+    words, room = re.findall(r"\s*\S{1,20}", feedback or ""), float("inf") if max_tokens is None else max_tokens
     fit = bisect_right(range(len(words) + 1), room, key=lambda n: len(encode(words[:n]))) - 1  # the most words that fit
     if fit < 0:
         raise ValueError(f"theorem {theorem.name}: its prompt has {len(encode([]))} tokens and {room} fit; leave it out")
     return encode(words[:fit])
 
+def prompt_text(theorem: Theorem, feedback: str | None, style: str, tokens=()) -> str:
+    """What a raw completion goes on from, or (chat) the message that asks for a whole theorem. "fence" is "plain" behind the words
+    and the open code fence that DeepSeek-Prover-V1.5 and Goedel-Prover-SFT know; they too had a comment before the theorem.
+    The feedback must not close the comment or the fence around it; it is kept from quoting any of `tokens`."""
+    told = (feedback or "").strip().replace("-/", "- /").replace("/-", "/ -").replace("```", "` ` `")
+    for token in tokens:
+        told = told.replace(token, f"{token[0]} {token[1:]}")
+    header, code = theorem.header.rstrip() + "\n" if theorem.header else "", f"{theorem.statement} := by\n"
+    if style != "chat":
+        fence = {"plain": "", "fence": "Complete the following Lean 4 code:\n\n```lean4\n"}[style]
+        return fence + header + f"/- {told} -/\n" * bool(told) + code
+    return (f"Advice for this problem:\n{told}\n\n" * bool(told) + "Complete the following Lean 4 code. Answer with the "
+            f"whole theorem in one lean4 block.\n\n```lean4\n{header}{code}```")
 
 def extract_proof(text: str, chat: bool | None = None) -> str:
     """The whole proof term in a completion: "  intro h\\n  exact h" gives "by\\n  intro h\\n  exact h".
-    A raw completion goes on from ":= by" and ends at a closing fence. In a chat answer the last lean block counts; where it
-    repeats the theorem, the proof follows the first `:=` outside all brackets. chat None: it is one if it opens a lean block.
-    """
-    blocks = [] if chat is False else re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL)
+    A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last lean block after the thinking
+    counts; where it repeats the theorem, the proof follows the first `:=` outside all brackets. chat None: it is an answer if it
+    opens a lean block and does not begin with an indented line, as a proof does."""
+    text = answer_of(text)
+    chat = not re.match(r"(\s*\n)?[ \t]", text) if chat is None else chat
+    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL) if chat else []
     if not blocks:
         return "by\n" + text.split("```")[0].rstrip()
     block, depth = blocks[-1].rstrip(), 0
@@ -63,6 +71,10 @@ def extract_proof(text: str, chat: bool | None = None) -> str:
             return block[i + 2:].strip()
     return block.strip() if re.match(r"\s*by\b", block) else "by\n" + block
 
+def answer_of(text: str) -> str:
+    """A text without its thinking, whose opening tag can stand in the prompt and whose closing one can be cut off."""
+    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    return text.split("</think>")[-1].split("<think>")[0]
 
 # Lean 3 name -> Lean 4 name: what a prover that learnt an older Lean gets wrong, and what feedback can tell it.
 OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl", "or.inl": "Or.inl",
@@ -73,14 +85,12 @@ CURRENT = {new: old for old, new in OUTDATED.items()}
 # A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
 NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
 
-
 def tutor(rollout: Rollout, style: int = 4) -> str:
     """One to three sentences about an attempt, by rule: the offline stand-in for a strong LLM. It may look at the reference
     proof, which the student never sees. Styles as in LEVELS: 1 prose and 2 items about the attempt, 3 and 4 orders that stand
     on their own. Attempt "  assume h\\n  exact k", reference "by\\n  intro h\\n  exact h", style 4:
         1. Write `intro`, not `assume`.
-        2. Use `exact h`, not `exact k`.
-    """
+        2. Use `exact h`, not `exact k`."""
     attempt, proved = extract_proof(rollout.text), rollout.verdict.status == "proved"
     reference = rollout.theorem.proof or (attempt if proved else "")
     known = NAME.findall(reference)
@@ -88,7 +98,9 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     told = used = [old for old in NAME.findall(attempt) if old in stale]
     if style >= 3:  # names come after successes too: once feedback is silent about them, the teacher unteaches them
         told = [CURRENT[new] for new in known if new in CURRENT] + used
-    items = ["; ".join([f"write `{OUTDATED[old]}`, not `{old}`" for old in dict.fromkeys(told)][:4])]
+    order = lambda old: (f"search `{old.partition('.')[2]}`" if rollout.conversation and "." in old  # noqa: E731, where tools are
+                         else f"write `{OUTDATED[old]}`, not `{old}`")
+    items = ["; ".join([order(old) for old in dict.fromkeys(told)][:4])]
     attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
     items.append(_step(attempt, attempt if proved else reference, rollout.verdict, sound=proved or bool(used)))
     items.append("be shorter: stop as soon as the goal is closed" * (style != 3 and not rollout.finished))
@@ -96,7 +108,6 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     lead = "The attempt was right: " if proved else "About the attempt: "
     items = [f"{item[0].upper()}{item[1:]}." if style >= 3 else f"{lead}{item}." for item in items]
     return " ".join(items) if style == 1 else "\n".join(f"{i}. {item}" for i, item in enumerate(items, 1))
-
 
 def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
     """An order about the first line that is not the reference's; about the line that decides, where none differs."""
@@ -113,7 +124,6 @@ def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
     errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
     return f"avoid the error: {errors[0]}" if errors else "prove the statement itself, without `sorry` or new axioms"
 
-
 # What is demanded of a language model; style N takes the first N (the paper's four nested prompts, in our words).
 LEVELS = [
     "You are an expert Lean 4 tutor. Read a problem and an attempt to solve it, and write short, practical advice.",
@@ -122,32 +132,27 @@ LEVELS = [
     "Where tools can be called, order their use. If the attempt was cut by the token limit, order a shorter answer.",
 ]
 
-
 def instruction(rollout: Rollout, style: int = 4) -> str:
     """The whole request to a language model: the demands, the problem, the attempt and Lean's last word on it."""
-    attempt = rollout.text + "\n(cut by the token limit)" * (not rollout.finished)
+    attempt = (rollout.conversation or rollout.text) + "\n(cut by the token limit)" * (not rollout.finished)
     return "\n\n".join([*LEVELS[:style], f"# Problem\n{rollout.theorem.statement}", f"# Attempt\n{attempt}",
                         f"# Lean's output (line 1 starts the problem)\n{lean_output(rollout.verdict)}", "# Advice\n"])
-
 
 def lean_output(verdict: Verdict) -> str:
     """Status and messages as text, at most 4,000 characters: one broken line can make hundreds of errors."""
     return "\n".join([verdict.status, *(f"{m['severity']}, line {m['line']}: {m['data']}" for m in verdict.messages)])[:4000]
 
-
 def clean_answer(text: str | None, cut: bool = False) -> str | None:
     """A model's answer without its thinking; of a cut one only the complete numbered items. None when nothing is left."""
-    text = re.sub(r"<think>.*?</think>", "", text or "", flags=re.DOTALL)
-    text = text.split("</think>")[-1].split("<think>")[0]  # the opening tag can stand in the prompt, the closing one be cut off
-    items = r"^\s*\d+[.)].*?(?=^\s*\d+[.)])"  # an item is complete when another one follows
+    text, items = answer_of(text or ""), r"^\s*\d+[.)].*?(?=^\s*\d+[.)])"  # an item is complete when another one follows
     return ("".join(re.findall(items, text, re.DOTALL | re.MULTILINE)) if cut else text).strip() or None
 
-
-def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int, backoff: float) -> Callable:
+def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int, backoff: float, read=None, **fields) -> Callable:
     """A language model behind HTTP as a function texts -> answers, None where all tries failed; it raises SystemExit with advice
-    when most do. kind: "ollama" (its own chat API) or "openai" (any server's chat/completions); timeout: seconds of silence."""
-    default = {"ollama": "http://localhost:11434", "openai": "https://api.openai.com/v1"}[kind]
-    url = (url.rstrip("/") or default) + {"ollama": "/api/chat", "openai": "/chat/completions"}[kind]
+    when most do. kind: "ollama" (its own chat API), "openai" (any server's chat/completions) or "raw" (its completions); timeout:
+    seconds of silence. read: takes something else than cleaned text out of a reply; fields: more of what is sent."""
+    url = url.rstrip("/") or {"ollama": "http://localhost:11434", "openai": "https://api.openai.com/v1"}[kind]
+    url += {"ollama": "/api/chat", "openai": "/chat/completions", "raw": "/completions"}[kind]
     if not model or not re.fullmatch(r"https?://[^\s@?#]+", url):  # and nothing secret in what is printed and logged
         raise ValueError(f"feedback {kind}: write {kind}:MODEL or {kind}:MODEL@http://HOST:PORT, without a user or a key in it")
     # Up to four more tries after connection errors, timeouts and these answers; the pauses grow and respect Retry-After.
@@ -155,32 +160,30 @@ def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int,
                           raise_on_status=False, backoff_factor=backoff, backoff_jitter=backoff)
     session, adapter = requests.Session(), requests.adapters.HTTPAdapter(max_retries=retry, pool_maxsize=max_parallel)
     session.adapters = {"http://": adapter, "https://": adapter}
-    key = os.environ.get("OPENAI_API_KEY", "").strip() if kind == "openai" else ""
+    key = "" if kind == "ollama" else os.environ.get("OPENAI_API_KEY", "").strip()
     session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
     pool, failed = ThreadPoolExecutor(max_parallel), []  # failed: one bool a request
-
-    def ask(text: str, least: int) -> str | None:
-        body = {"model": model, "stream": False, "messages": [{"role": "user", "content": text}]}
+    def advice(reply: dict) -> str | None:
+        choice = reply if kind == "ollama" else reply["choices"][0]
+        return clean_answer(choice["message"]["content"], "length" in (choice.get("done_reason"), choice.get("finish_reason")))
+    def ask(text: str, least: int):
+        body = {"prompt": text} if kind == "raw" else {"messages": [{"role": "user", "content": text}]}
+        body |= {"model": model, "stream": False, **fields}
         if kind == "ollama":  # its default of 4,096 cuts in silence; powers of two, for each new size reloads the model
             body["options"] = {"num_ctx": max(8192, 1 << (len(text) // 2 + 4096).bit_length())}
         answer, error = None, "no answer"
         try:
             reply = session.post(url, json=body, timeout=(10, timeout), allow_redirects=False)
             error = f"HTTP {reply.status_code} {' '.join(reply.text.replace(key or chr(0), '***').split())[:200]}"
-            if reply.status_code == 200:
-                choice = reply.json() if kind == "ollama" else reply.json()["choices"][0]
-                cut = "length" in (choice.get("done_reason"), choice.get("finish_reason"))
-                answer = clean_answer(choice["message"]["content"], cut)
+            answer = (read or advice)(reply.json()) if reply.status_code == 200 else None
         except (OSError, LookupError, TypeError, AttributeError, ValueError) as exception:
             error += f" ({type(exception).__name__})"  # not its text, which can quote headers
         failed.append(answer is None)
         if answer is None and len(failed) >= least and 2 * sum(failed[-32:]) > len(failed[-32:]):
-            raise SystemExit(f"no feedback from {model} at {url}: {error}. Does the server run, does it have the model (ollama "
-                             "pull), is OPENAI_API_KEY right? Other addresses: ollama:MODEL@URL, openai:MODEL@URL/v1.")
+            raise SystemExit(f"no answer from {model} at {url}: {error}. Does the server run, does it have the model (ollama pull), "
+                             "is OPENAI_API_KEY right? Other addresses: ollama:MODEL@URL, openai:MODEL@URL/v1, --endpoint URL/v1.")
         return answer
-
     return lambda texts, least=8: list(pool.map(lambda text: ask(text, least), texts))  # an exception cancels the unsent
-
 
 @dataclass
 class Feedback:
@@ -189,7 +192,6 @@ class Feedback:
     ping: Callable[[], object] = lambda: None  # raises SystemExit with advice when an endpoint cannot be used
     needs_verdict: bool = True
     failures: int = 0
-
     def write(self, rollouts: list[Rollout]) -> list[str | None]:
         """One text per rollout, in order. None: there is no feedback, so mask the sample. A timeout or a crash says nothing
         about the proof, and feedback about it would lie: None from every source but `const`."""
@@ -198,7 +200,6 @@ class Feedback:
         texts = dict(zip(judged, self.answer([rollouts[i] for i in judged]), strict=True))
         self.failures += sum(text is None for text in texts.values())
         return [texts.get(i) for i in range(len(rollouts))]
-
 
 def make_feedback(spec: str, style=4, generate=None, timeout=300.0, max_parallel=8, backoff=0.5) -> Feedback:
     """A source by its name: tutor, lean (Lean's output after a failure, the found proof after a success), truth (the reference
