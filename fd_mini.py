@@ -10,18 +10,14 @@ import json
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-ALIASES = {
-    "tiny": str(Path(__file__).resolve().parent / "data" / "tiny"),
-    "deepseek-prover-1.5b": "deepseek-ai/DeepSeek-Prover-V1.5-SFT",  # its 1.5 is a version: the model has 7B parameters
-    "kimina-prover-1.5b": "AI-MO/Kimina-Prover-Preview-Distill-1.5B", "kimina-prover-1.7b": "AI-MO/Kimina-Prover-RL-1.7B",
-    "qwen3-8b": "Qwen/Qwen3-8B", "qwen3.5-9b": "Qwen/Qwen3.5-9B",  # the paper's models
-}
+TINY = str(Path(__file__).resolve().parent / "data" / "tiny")  # names of real provers: extras/provers.py
 
 # ---- 1. Losses: pure functions ------------------------------------------------------------------------------------
 def log_tail(logps):
@@ -102,12 +98,6 @@ def group_advantages(rewards, normalize_std=True):
     return advantages / (rewards.std(1, keepdim=True).nan_to_num() + 1e-4) if normalize_std else advantages
 
 # ---- 2. Policy: one base, several roles ---------------------------------------------------------------------------
-def resolve_model(name):
-    """An alias, an existing local folder or a hub id "owner/name" -> what from_pretrained wants; else ValueError."""
-    if name in ALIASES or Path(name).is_dir() or (name.count("/") == 1 and name[0].isalnum() and name[-1] != "/"):
-        return ALIASES.get(name, name)
-    raise ValueError(f"unknown model {name!r}: use {', '.join(ALIASES)}, a local folder, or a hub id owner/name")
-
 class LoRALinear(nn.Module):
     """base(x) + scale B A x, scale = lora_alpha / rank; A [r, in] and B [out, r] are fp32, computed in x's precision."""
     def __init__(self, base, rank, scale):
@@ -130,19 +120,27 @@ class Policy:
     def __init__(self, model="tiny", rank=32, lora_alpha=32, quantize="auto", seed=0, device="auto"):
         if quantize not in ("auto", "nf4", "none") or rank < (quantize == "nf4"):
             raise ValueError(f"quantize={quantize}, rank={rank}: quantize must be auto, nf4 or none, and nf4 needs a rank")
-        self.name, self.rank, self.lora_alpha = resolve_model(model), rank, lora_alpha
+        self.rank, self.lora_alpha, self.style = rank, lora_alpha, None
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.name = folder = TINY if model == "tiny" else model
+        if not Path(folder).is_dir():
+            from extras import provers
+            self.name, self.style, folder = provers.find(model, self.device.type == "cuda")  # the hub or its local cache
         dtype = torch.bfloat16 if self.device.type == "cuda" and rank > 0 else torch.float32  # trained weights: fp32
         try:
-            config = AutoConfig.from_pretrained(self.name).get_text_config()
+            config = AutoConfig.from_pretrained(folder).get_text_config()
             large = 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9  # parameters of the layers, roughly
             four_bit = quantize == "nf4" or (quantize == "auto" and large and dtype == torch.bfloat16)
             nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
             options = dict(dtype=dtype, device_map=self.device, quantization_config=nf4 if four_bit else None)
-            self.tokenizer = AutoTokenizer.from_pretrained(self.name)
-            self.model = AutoModelForCausalLM.from_pretrained(self.name, **options)
+            if large and self.device.type != "cuda":
+                from extras import provers
+                provers.check_size(model, config, cuda=False)  # raises, before any weight is loaded
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            self.model = AutoModelForCausalLM.from_pretrained(folder, **options)
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot load {model!r} ({self.name}): {str(error).splitlines()[0]}") from error
+        self.style = self.style or ("chat" if self.tokenizer.chat_template else "plain")  # of prompts, see build_prompt
         self.model.requires_grad_(rank == 0).eval()  # eval: no dropout in any role
         self.head = self.model.get_output_embeddings().weight  # [V, D]; V may exceed the tokenizer
         self.targets = [n for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and m.weight is not self.head]
@@ -159,6 +157,7 @@ class Policy:
         eos = self.model.generation_config.eos_token_id  # None, an id, or a list: Qwen has two, each ends a completion
         self.stop_ids = {*(eos if isinstance(eos, list) else [eos]), self.tokenizer.eos_token_id} - {None}
         self.max_positions, self.active = config.max_position_embeddings, "student"
+        self.rollout_batch = 64  # rows decoded together; on CUDA train.py plans it
         self.checkpointing = self.device.type == "cuda"  # backward recomputes; re-entrant, it would find no gradient
         self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.blocks = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
@@ -233,7 +232,7 @@ def pad_batch(prompts, completions):
 
 # ---- 3. Sampling --------------------------------------------------------------------------------------------------
 @torch.no_grad()  # not inference_mode, whose tensors autograd refuses later
-def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=None, batch_size=64):
+def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=None, batch_size=None):
     """Completions of B lists of ids by the active role: [(completion_ids, finished)] in the order of the prompts. A finished
     one ends with its stop id, others were cut by max_new_tokens or the model's positions. temperature 0 is greedy. A row's
     random numbers (CPU generator) do not depend on the rows beside it. ValueError for a prompt that is empty or too long."""
@@ -242,6 +241,7 @@ def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)  # [B, T]
     completions = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
+    batch_size = batch_size or policy.rollout_batch
     for i in range(0, len(order), batch_size):
         decode(policy, prompts, completions, order[i:i + batch_size], uniforms, temperature, top_p, top_k)
     return [(c, not policy.stop_ids.isdisjoint(c[-1:])) for c in completions]
@@ -249,6 +249,9 @@ def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
 def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top_k):
     """Fills completions[row] for the rows `live`: one batch, padded on the left so that next tokens share a column."""
     device, body, cache, left = policy.device, policy.model.base_model, None, dict(batch_first=True, padding_side="left")
+    if device.type == "cuda":
+        from extras.cuda import Graphs  # static cache; one launch for a step's some thousand kernels
+        body = Graphs(body, max(len(prompts[row]) for row in live) + uniforms.shape[1])
     ids = nn.utils.rnn.pad_sequence([torch.tensor(prompts[row]) for row in live], **left).to(device)  # [B, T]
     mask = nn.utils.rnn.pad_sequence([torch.ones(len(prompts[row])).long() for row in live], **left).to(device)  # [B, T]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)  # [B, T], 0 at each row's first token
@@ -297,16 +300,26 @@ def states(policy, prompts, completions, sampled, rows):
     ids = torch.tensor([token for i in rows for token in completions[i]], device=policy.device)  # [sum_T]
     return policy.hidden([prompts[i] for i in rows], [completions[i] for i in rows])[kept], ids[kept]
 
+def total_(x):
+    """Sum of x over the processes of a torchrun, in place; x as it is in a single process."""
+    if dist.is_initialized():
+        dist.all_reduce(x)
+    return x
+
 def accumulate(policy, prompts, completions, sampled, batches, names, loss_fn):
     """The student's passes. loss_fn(micro-batch number, hidden, ids) -> sums over tokens, the first of them the loss. All
-    are divided by the WHOLE batch's count of sampled tokens, so that the split into micro-batches changes no gradient."""
-    sums, count = torch.zeros(len(names), device=policy.device), sum(map(sum, sampled))
+    are divided by the WHOLE batch's count of sampled tokens (torchrun: that of all processes, whose gradients are added),
+    so that no split of the batch changes its gradient."""
+    sums = torch.zeros(len(names), device=policy.device)
+    count = total_(torch.tensor(sum(map(sum, sampled)), device=policy.device)).item()
     with policy.act_as("student"):
         for i, rows in enumerate(batches):
             micro = torch.stack(loss_fn(i, *states(policy, prompts, completions, sampled, rows)))
             (micro[0] / count).backward()
             sums += micro.detach()
-    return dict(zip(names, (sums / max(count, 1)).tolist()), tokens=count)
+    for p in policy.student if dist.is_initialized() else []:
+        p.grad = total_(torch.zeros_like(p) if p.grad is None else p.grad)
+    return dict(zip(names, (total_(sums) / max(count, 1)).tolist()), tokens=count)
 
 def token_nll(policy, hidden, ids):
     """-log student(token) [N] and topk_stats [N, 4]: the loss for a teacher with K = 1 who is certain of the token."""
@@ -328,9 +341,9 @@ def fd_backward(policy, prompts, teacher_prompts, completions, sampled, top_k=25
     names = ("loss", "teacher_mass", "entropy", "kl", "student_mass", "overlap")
     return accumulate(policy, prompts, completions, sampled, batches, names, loss_fn)
 
-def sft_backward(policy, prompts, completions, micro_tokens=4096):
-    """Cross-entropy of given completions (that end with a stop id), per token of the whole batch."""
-    sampled = [[True] * len(c) for c in completions]
+def sft_backward(policy, prompts, completions, micro_tokens=4096, sampled=None):
+    """Cross-entropy of given completions (that end with a stop id), per token of the whole batch; sampled as in fd_backward."""
+    sampled = sampled or [[True] * len(c) for c in completions]
     def loss_fn(_, hidden, ids):
         nll, stats = token_nll(policy, hidden, ids)
         return nll.sum(), stats[:, 0].sum()

@@ -41,8 +41,8 @@ class Config:
     algo: Literal["fd", "grpo", "sft"] = "fd"  # which loss: feedback distillation, GRPO, or imitation of the data's proofs
     feedback: str = "tutor"  # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]
     feedback_style: Literal[1, 2, 3, 4] = 4  # how much structure the advice must have (the paper's four nested prompts)
-    data: str = "toy"  # theorems to train on: toy, or a jsonl file with name, statement, header, proof
-    valid: str = ""  # theorems for --eval-every: a jsonl file (the toy has its own)
+    data: str = "toy"  # theorems to train on: toy, lean-workbook, or a jsonl file with name, statement, header, proof
+    valid: str = ""  # theorems for --eval-every: minif2f, proofnet, lean-workbook, or a jsonl file (the toy has its own)
     out: str = ""  # folder of this run; empty: out/ALGO
     init: str = ""  # start from the adapters of this run's folder, with a fresh optimiser (GRPO over FD)
     resume: bool = False  # go on with the run in --out
@@ -63,7 +63,7 @@ class Config:
     seed: int = 0  # of everything that is drawn
     eval_every: int = 10  # steps between evaluations on the validation theorems; 0: never
     save_every: int = 20  # steps between checkpoints
-    lean: str = "auto"  # auto, wheel, or the path of a lean executable
+    lean: str = "auto"  # auto, wheel, the path of a lean executable, kimina:URL (a server), or dojo:REPO@COMMIT
     lean_project: str = ""  # a Lake project to check proofs in
     lean_timeout: float | None = None  # seconds that Lean may take for one proof
 
@@ -98,8 +98,7 @@ def open_run(cfg: Config) -> Path:
         free = "resume steps eval_every save_every lean lean_timeout micro_tokens".split()  # these do not change the run's past
         for name in mine.keys() - set(free):
             if mine[name] != theirs.get(name):
-                flag = name.replace("_", "-")
-                raise ValueError(f"--resume: the run in {out} has --{flag} {theirs.get(name)}, not {mine[name]}. Keep its flags.")
+                raise ValueError(f"--resume: {out} has --{name.replace('_', '-')} {theirs.get(name)}, not {mine[name]}. Keep its flags.")
     elif out.exists() and any(out.iterdir()):
         raise ValueError(f"--out {out} already holds files. Give another folder, or --resume to go on with the run in it.")
     out.mkdir(parents=True, exist_ok=True)
@@ -220,8 +219,10 @@ def prepare(cfg: Config):
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     if policy.max_positions <= cfg.max_new_tokens:
         raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")
-    lean = dict(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout)
-    env = LeanEnv(**lean) if valid or cfg.algo != "sft" else None
+    env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout) if valid or cfg.algo != "sft" else None
+    if env and (cfg.data, cfg.valid) != ("toy", ""):
+        from extras import datasets
+        rows, valid = datasets.screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
     source = make_feedback(cfg.feedback, cfg.feedback_style, generate=speaker(policy)) if cfg.algo == "fd" else None
     if source:
         source.ping()  # an endpoint that cannot be reached
@@ -318,7 +319,6 @@ def line(step, steps, m):
     shown = "  ".join(f"{name} {m[name]:{form}}" for name, form in (n.split(":") for n in names.split()) if name in m)
     clocks = " ".join(f"{name} {m[f's_{name}']:.1f}" for name in ("sample", "lean", "feedback", "train") if f"s_{name}" in m)
     return f"step {step:{len(str(steps))}}/{steps}  {shown}  {m['seconds']:.1f} s" + (f" ({clocks})" if clocks else "")
-
 
 def main(args=None):
     try:

@@ -1,0 +1,87 @@
+"""Real provers: what a name given to --model means, and where its weights come from. The tiny prover and folders do without this file.
+
+Revisions are commits of the hub's repositories, so that a run means the same weights next year. They were read in public records
+of other people's runs, not on the hub itself; "main" where no record was found."""
+import os
+from pathlib import Path
+
+import requests
+from huggingface_hub import constants, snapshot_download
+from transformers import AutoConfig, AutoTokenizer
+
+# name: (hub id, revision, prompt style, billions of parameters, what it is)
+ALIASES = {
+    "deepseek-prover-1.5b": (
+        "deepseek-ai/DeepSeek-Prover-V1.5-SFT", "e9a6e6fbb67620d4e9c4944bc51ff7c435af12da", "fence", 6.9,
+        "deepseek-prover-1.5b is DeepSeek-Prover-V1.5: 1.5 is the version, the model has 7B parameters"),
+    "kimina-prover-1.5b": (
+        "AI-MO/Kimina-Prover-Preview-Distill-1.5B", "737ff8442bdd883bf18c9b76f46f8e63d03949d1", "chat", 1.5,
+        "kimina-prover-1.5b is distilled from Kimina-Prover-Preview 72B; it thinks before it writes a Lean block"),
+    "kimina-prover-1.7b": (
+        "AI-MO/Kimina-Prover-RL-1.7B", "main", "chat", 1.7, "kimina-prover-1.7b is Qwen3-1.7B, distilled and then trained with RL"),
+    "qwen3-8b": ("Qwen/Qwen3-8B", "b968826d9c46dd6066d109eabc6255188de91218", "chat", 8.2, "qwen3-8b is one of the paper's two models"),
+    "qwen3.5-9b": (
+        "Qwen/Qwen3.5-9B", "c202236235762e1c871ad0ccb60c8ee5ba337b9a", "chat", 9.0, "qwen3.5-9b is one of the paper's two models"),
+}
+
+
+def resolve(name):
+    """An alias or a hub id "owner/name" -> (hub id, revision, style or None, billions of parameters or None, meaning). ValueError else."""
+    if name in ALIASES:
+        return ALIASES[name]
+    if name.count("/") == 1 and name[0].isalnum() and name[-1] != "/":
+        return name, "main", None, None, "a model of the hub, at its newest revision"
+    raise ValueError(f"unknown model {name!r}: use tiny, {', '.join(ALIASES)}, a local folder, or a hub id owner/name")
+
+
+def too_large(name, gib_nf4, gib_fp32):
+    """The line for a large model without a GPU."""
+    return (f"{name} needs a CUDA device, and there is none: its weights alone are {gib_nf4:.1f} GiB in NF4 ({gib_fp32:.1f} GiB in fp32, "
+            "as a CPU would hold them). On a CPU: python train.py --model tiny")
+
+
+def is_large(config):
+    """Above about 4 billion parameters (those of the layers, roughly): NF4 on CUDA, refused on a CPU."""
+    return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
+
+
+def check_size(name, config, cuda):
+    """ValueError for a large model without CUDA, from its config alone."""
+    if is_large(config) and not cuda:
+        from extras import memory
+        raise ValueError(too_large(name, *(memory.weights(config, form) / memory.GIB for form in ("nf4", "fp32"))))
+
+
+def hub_answers():
+    """One short request in place of transformers' retries, which take minutes for every file of a model."""
+    try:
+        return not constants.HF_HUB_OFFLINE and requests.head(constants.ENDPOINT, timeout=10).status_code < 500
+    except requests.RequestException:
+        return False
+
+
+def find(name, cuda):
+    """-> (hub id, style, folder with the files). From the hub when it answers, from the local cache otherwise; says what it takes.
+
+    The order is: what needs no network, the small files, the weights. Errors: ValueError in one line, before anything large is moved.
+    """
+    hub_id, revision, style, billions, meaning = resolve(name)
+    if billions and billions > 4 and not cuda:  # NF4 with embeddings and head in bf16 comes to about 0.74 bytes a parameter
+        raise ValueError(too_large(f"{hub_id} ({billions}B parameters)", 0.74e9 * billions / 2**30, 4e9 * billions / 2**30))
+    online = hub_answers()
+    fetch = dict(revision=revision, local_files_only=not online)
+    try:
+        folder = snapshot_download(hub_id, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"], **fetch)
+        check_size(hub_id, AutoConfig.from_pretrained(folder).get_text_config(), cuda)
+        style = style or ("chat" if AutoTokenizer.from_pretrained(folder).chat_template else "fence")
+        print(f"model: {hub_id} @ {revision} · prompt style {style} · {'from the hub' if online else 'from the local cache'}\n"
+              f"  {meaning}", flush=True)
+        folder = snapshot_download(hub_id, allow_patterns=["*.safetensors", "*.bin"], **fetch)
+        if not any(any(Path(folder).glob(kind)) for kind in ("*.safetensors", "*.bin")):
+            raise OSError("its weights are not there")
+    except OSError as error:  # what huggingface_hub and transformers raise for missing files is one
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"cannot load {name!r} ({hub_id} @ {revision}): {reason}" if online else
+                         f"cannot load {name!r}: {os.environ.get('HF_ENDPOINT', 'the hub')} does not answer and the local cache does not hold "
+                         f"{hub_id} @ {revision}. Connect once, or give --model the folder of a download.") from error
+    return hub_id, style, folder
