@@ -51,6 +51,9 @@ def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="st
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
 
     feedback: None, or one text (or None) per theorem for its prompt. timings: a dict that gets the seconds of "sample" and "lean"."""
+    if env.tools:  # several turns, with searches and Lean in between
+        from extras import tool_mode
+        return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed, feedback, who, batch_size, timings)
     clock = time.perf_counter()
     room = policy.max_positions - max_new_tokens
     prompts = [build_prompt(policy.tokenizer, t, f, room) for t, f in zip(theorems, feedback or [None] * len(theorems))]
@@ -116,9 +119,10 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
         for start in range(0, len(rollouts) if local else 0, batch_size):
             part = rollouts[start : start + batch_size]
             with policy.act_as(who), torch.no_grad():
-                hidden = policy.hidden([r.prompt_ids for r in part], [r.completion_ids for r in part])  # [sum T, D]
+                columns = zip(*((r.prompt_ids, r.completion_ids, r.sampled) for r in part))
+                hidden, _ = fd_mini.states(policy, *columns, range(len(part)))  # [N, D] of the sampled tokens
                 entropies += fd_mini.chunked_entropy(hidden, policy.head, 1024).sum().item()
-        tokens += sum(len(r.completion_ids) for r in rollouts)
+        tokens += sum(sum(r.sampled) for r in rollouts)
         written += sum(len(r.completion_ids) > 0 for r in rollouts)  # of a request that failed there is no length
         finished += sum(r.finished for r in rollouts if r.completion_ids)
     result = {"problems": len(theorems), "samples": samples, "seed": seed, "left_out": left_out}
@@ -152,6 +156,7 @@ class Config:
     max_new_tokens: int = 0  # longest attempt; 0: as the run was trained, 80 for the toy
     seed: int = 0  # of the attempts
     quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base
+    tools: bool = False  # attempts may call the three tools; those of a run that was trained with them may anyway
     lean: str = "auto"  # auto, wheel, the path of a lean executable, kimina:URL (a server), or dojo:REPO@COMMIT
     lean_project: str = ""  # a Lake project to check proofs in
     out: str = ""  # folder for eval.json and eval.png; empty: the first run's, or out/base
@@ -231,7 +236,7 @@ def main(cfg: Config) -> dict:
             policy = served.connect(cfg.endpoint, name, cfg.style, cfg.max_new_tokens or config["max_new_tokens"])
         else:
             policy, config = fd_mini.Policy(name, quantize=cfg.quantize), {"max_new_tokens": 80}  # fresh adapters do nothing
-        clock = time.perf_counter()
+        env.tools, clock = cfg.tools or config.get("tools", False), time.perf_counter()
         label = name + (f" + {cfg.feedback}" if source else "") + (" (teacher)" if cfg.who == "teacher" else "")
         result = evaluate(policy, env, theorems, cfg.samples, cfg.max_new_tokens or config["max_new_tokens"], cfg.seed, source, cfg.who)
         results[label] = result | {"data": cfg.data, "split": cfg.split, "seconds": time.perf_counter() - clock}

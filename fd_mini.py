@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-TINY = str(Path(__file__).resolve().parent / "data" / "tiny")  # names of real provers: extras/provers.py
+TINY = str(Path(__file__).resolve().parent / "data" / "tiny")
 
 # ---- 1. Losses: pure functions ------------------------------------------------------------------------------------
 def log_tail(logps):
@@ -120,27 +120,23 @@ class Policy:
     def __init__(self, model="tiny", rank=32, lora_alpha=32, quantize="auto", seed=0, device="auto"):
         if quantize not in ("auto", "nf4", "none") or rank < (quantize == "nf4"):
             raise ValueError(f"quantize={quantize}, rank={rank}: quantize must be auto, nf4 or none, and nf4 needs a rank")
-        self.rank, self.lora_alpha, self.style = rank, lora_alpha, None
+        self.rank, self.lora_alpha = rank, lora_alpha
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self.name = folder = TINY if model == "tiny" else model
-        if not Path(folder).is_dir():
-            from extras import provers
-            self.name, self.style, folder = provers.find(model, self.device.type == "cuda")  # the hub or its local cache
+        self.name, self.style, folder = TINY, "plain", TINY  # style: of prompts, see build_prompt
+        if model != "tiny":
+            from extras import provers  # names of real provers, the hub, its cache, sizes that cannot work
+            self.name, self.style, folder = provers.find(model, self.device.type == "cuda")
         dtype = torch.bfloat16 if self.device.type == "cuda" and rank > 0 else torch.float32  # trained weights: fp32
         try:
             config = AutoConfig.from_pretrained(folder).get_text_config()
             large = 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9  # parameters of the layers, roughly
-            four_bit = quantize == "nf4" or (quantize == "auto" and large and dtype == torch.bfloat16)
+            self.four_bit = quantize == "nf4" or (quantize == "auto" and large and dtype == torch.bfloat16)
             nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-            options = dict(dtype=dtype, device_map=self.device, quantization_config=nf4 if four_bit else None)
-            if large and self.device.type != "cuda":
-                from extras import provers
-                provers.check_size(model, config, cuda=False)  # raises, before any weight is loaded
+            options = dict(dtype=dtype, device_map=self.device, quantization_config=nf4 if self.four_bit else None)
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
             self.model = AutoModelForCausalLM.from_pretrained(folder, **options)
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot load {model!r} ({self.name}): {str(error).splitlines()[0]}") from error
-        self.style = self.style or ("chat" if self.tokenizer.chat_template else "plain")  # of prompts, see build_prompt
         self.model.requires_grad_(rank == 0).eval()  # eval: no dropout in any role
         self.head = self.model.get_output_embeddings().weight  # [V, D]; V may exceed the tokenizer
         self.targets = [n for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and m.weight is not self.head]
@@ -241,9 +237,9 @@ def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)  # [B, T]
     completions = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
-    batch_size = batch_size or policy.rollout_batch
-    for i in range(0, len(order), batch_size):
-        decode(policy, prompts, completions, order[i:i + batch_size], uniforms, temperature, top_p, top_k)
+    size = batch_size or policy.rollout_batch
+    for i in range(0, len(order), size):
+        decode(policy, prompts, completions, order[i:i + size], uniforms, temperature, top_p, top_k)
     return [(c, not policy.stop_ids.isdisjoint(c[-1:])) for c in completions]
 
 def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top_k):

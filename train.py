@@ -60,6 +60,7 @@ class Config:
     micro_tokens: int | None = None  # tokens in one forward pass: lower it when memory runs out, the gradient stays the same
     lora_rank: int = 32  # rank of the adapters; 0 trains all weights (the tiny prover's warm-up)
     quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base: auto means above 4 billion parameters, on a GPU
+    tools: bool = False  # attempts may call the paper's three tools (extras/tool_mode.py); the toy: --model tiny-tools
     seed: int = 0  # of everything that is drawn
     eval_every: int = 10  # steps between evaluations on the validation theorems; 0: never
     save_every: int = 20  # steps between checkpoints
@@ -69,7 +70,7 @@ class Config:
 
 def resolve(cfg: Config) -> Config:
     """Fill in what depends on the model and refuse what makes no sense. Errors: ValueError, one line."""
-    for name, value in DEFAULTS["tiny" if cfg.model == "tiny" or cfg.algo == "sft" and cfg.lora_rank == 0 else "real"].items():
+    for name, value in DEFAULTS["tiny" if cfg.model.startswith("tiny") or cfg.algo == "sft" and cfg.lora_rank == 0 else "real"].items():
         if getattr(cfg, name) is None:
             setattr(cfg, name, value[cfg.algo] if isinstance(value, dict) else value)
     cfg.group_size = cfg.group_size or (5 if cfg.algo == "grpo" else 1)
@@ -173,7 +174,8 @@ def rl_step(cfg, policy, env, source, theorems, step):
                            "another --lean. Whatever was trained before is saved: --resume goes on.")
     statuses, n = [r.verdict.status for r in rollouts], len(rollouts)
     metrics = {"pass": statuses.count("proved") / sum(judged), "lean_failures": n - sum(judged), "cheats": statuses.count("cheat"),
-               "length": sum(len(r.completion_ids) for r in rollouts) / n, "cut": sum(not r.finished for r in rollouts) / n}
+               "length": sum(len(r.completion_ids) for r in rollouts) / n, "cut": sum(not r.finished for r in rollouts) / n,
+               "called": sum(not all(r.sampled) for r in rollouts) / n}
     if cfg.algo == "fd":
         for rollout, text in zip(rollouts, source.write(rollouts)):  # right or wrong: every attempt is talked about
             rollout.feedback = text
@@ -220,6 +222,8 @@ def prepare(cfg: Config):
     if policy.max_positions <= cfg.max_new_tokens:
         raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")
     env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout) if valid or cfg.algo != "sft" else None
+    if env:
+        env.tools = cfg.tools
     if env and (cfg.data, cfg.valid) != ("toy", ""):
         from extras import datasets
         rows, valid = datasets.screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out

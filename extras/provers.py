@@ -45,11 +45,16 @@ def is_large(config):
     return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
 
 
-def check_size(name, config, cuda):
+def check_size(name, folder, cuda):
     """ValueError for a large model without CUDA, from its config alone."""
+    config = AutoConfig.from_pretrained(folder).get_text_config()
     if is_large(config) and not cuda:
         from extras import memory
         raise ValueError(too_large(name, *(memory.weights(config, form) / memory.GIB for form in ("nf4", "fp32"))))
+
+
+def has_template(folder):
+    return bool(AutoTokenizer.from_pretrained(folder).chat_template)
 
 
 def hub_answers():
@@ -61,10 +66,17 @@ def hub_answers():
 
 
 def find(name, cuda):
-    """-> (hub id, style, folder with the files). From the hub when it answers, from the local cache otherwise; says what it takes.
+    """A name or a folder -> (hub id or folder, prompt style, folder with the files).
 
-    The order is: what needs no network, the small files, the weights. Errors: ValueError in one line, before anything large is moved.
+    A folder is prompted by its chat template or, without one, as the tiny prover is. Files come from the hub when it answers, from the
+    local cache otherwise; what is taken is printed before the weights. Errors: ValueError in one line, before anything large is moved.
     """
+    if Path(name).is_dir():
+        try:
+            check_size(name, name, cuda)
+            return name, "chat" if has_template(name) else "plain", name
+        except OSError as error:
+            raise ValueError(f"cannot load {name!r}: {str(error).splitlines()[0]}") from error
     hub_id, revision, style, billions, meaning = resolve(name)
     if billions and billions > 4 and not cuda:  # NF4 with embeddings and head in bf16 comes to about 0.74 bytes a parameter
         raise ValueError(too_large(f"{hub_id} ({billions}B parameters)", 0.74e9 * billions / 2**30, 4e9 * billions / 2**30))
@@ -72,8 +84,8 @@ def find(name, cuda):
     fetch = dict(revision=revision, local_files_only=not online)
     try:
         folder = snapshot_download(hub_id, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"], **fetch)
-        check_size(hub_id, AutoConfig.from_pretrained(folder).get_text_config(), cuda)
-        style = style or ("chat" if AutoTokenizer.from_pretrained(folder).chat_template else "fence")
+        check_size(hub_id, folder, cuda)
+        style = style or ("chat" if has_template(folder) else "fence")
         print(f"model: {hub_id} @ {revision} · prompt style {style} · {'from the hub' if online else 'from the local cache'}\n"
               f"  {meaning}", flush=True)
         folder = snapshot_download(hub_id, allow_patterns=["*.safetensors", "*.bin"], **fetch)

@@ -1,0 +1,86 @@
+"""Attempts that may call tools: several turns inside one generation, as in the paper. `--tools` imports this.
+
+    sampling stops at a complete call -> the tool runs -> its output is appended -> sampling goes on
+
+until the final answer, the token limit or TURNS calls. Tool output counts towards the token limit; `sampled` is False for it: student
+and teacher both attend to it, no loss touches it (fd_mini.states). The verdict is Lean's on what was written (extras/tools.py).
+"""
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import fd_mini
+from extras.tools import answer, find_call, final_verdicts, run_tools, tool_output, tool_prompt
+from feedback import build_prompt, extract_proof
+from lean_env import Rollout
+
+TURNS = 8  # calls in one attempt
+BRIEF = "-- #rg NAME searches\n"  # for the tiny prover, whose every word is expensive
+
+def call_style(policy) -> str:
+    """How this model writes calls: "text" after a raw prompt; in a chat "xml" where its own template does so, else "json"."""
+    template = str(policy.tokenizer.chat_template or "")
+    return "text" if policy.style != "chat" else "xml" if "<function=" in template else "json"
+
+def equip(theorem, env, policy):
+    """The theorem with a header that tells of the tools, as a comment: the prompt has it, and Lean does not mind."""
+    told = BRIEF if policy.style == "plain" else f"/- {tool_prompt(call_style(policy))} -/\n"
+    header = env.header if theorem.header is None else theorem.header
+    return theorem if header.startswith(told) else dataclasses.replace(theorem, header=told + header)
+
+def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator, batch_size=64):
+    """B prompts (lists of ids) -> (completions, sampled, finished), B each; a completion holds calls, outputs and the answer."""
+    tokenizer, style = policy.tokenizer, call_style(policy)
+    ids, sampled, finished = [[] for _ in prompts], [[] for _ in prompts], [False] * len(prompts)
+    text_of = lambda tokens: tokenizer.decode(tokens, clean_up_tokenization_spaces=False)  # noqa: E731
+    called = lambda tokens: any(c in text_of(tokens[-1:]) for c in "\n>") and find_call(text_of(tokens)) is not None  # noqa: E731
+    live = list(range(len(prompts)))
+    for turn in range(TURNS + 1):
+        room = max(max_new_tokens - len(ids[i]) for i in live)
+        new = fd_mini.sample(policy, [prompts[i] + ids[i] for i in live], room, 1.0, generator=generator, batch_size=batch_size,
+                             stop=called if turn < TURNS else None)
+        calls = []
+        for i, (tokens, done) in zip(live, new):
+            kept = tokens[: max_new_tokens - len(ids[i])]
+            ids[i], sampled[i] = ids[i] + kept, sampled[i] + [True] * len(kept)
+            finished[i] = done and kept == tokens
+            if turn < TURNS and not finished[i] and (call := find_call(text_of(kept))):
+                calls.append((i, call))
+        limit = min(2000, max(80, max_new_tokens))  # characters of an output
+        outputs = run_tools(env, [(theorems[i], folders[i], call.name, call.args) for i, call in calls], limit) if calls else []
+        for (i, _), output in zip(calls, outputs):
+            told = tokenizer.encode(tool_output(output, style), add_special_tokens=False)[: max_new_tokens - len(ids[i])]
+            ids[i], sampled[i] = ids[i] + told, sampled[i] + [False] * len(told)
+        live = [i for i, _ in calls if len(ids[i]) < max_new_tokens]
+        if not live:
+            return ids, sampled, finished
+    return ids, sampled, finished
+
+def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
+    """eval.roll_out with tools: the same arguments, the same kind of result; "lean" in timings is the final verdict alone."""
+    import torch
+    clock, room = time.perf_counter(), policy.max_positions - max_new_tokens
+    theorems = [equip(theorem, env, policy) for theorem in theorems]
+    told = feedback or [None] * len(theorems)
+    prompts = [build_prompt(policy.tokenizer, t, f, room, policy.style) for t, f in zip(theorems, told)]
+    with tempfile.TemporaryDirectory(prefix="attempts-") as place, policy.act_as(who):
+        folders = [Path(place) / str(i) for i in range(len(theorems))]
+        ids, sampled, finished = converse(policy, env, theorems, prompts, folders, max_new_tokens,
+                                          torch.Generator().manual_seed(seed), batch_size)
+        rollouts = []
+        for theorem, prompt, tokens, mask, done in zip(theorems, prompts, ids, sampled, finished):
+            text = policy.tokenizer.decode([i for i in tokens if i not in policy.stop_ids], clean_up_tokenization_spaces=False)
+            rollouts.append(Rollout(theorem, prompt, tokens, mask, finished=done, text=answer(text), conversation=text))
+        judged = time.perf_counter()
+        filed = [i for i, folder in enumerate(folders) if folder.exists()]  # these wrote files; the others' answers share processes
+        bare = [i for i, folder in enumerate(folders) if not folder.exists()]
+        verdicts = dict(zip(bare, env.check([(theorems[i], extract_proof(rollouts[i].text)) for i in bare])))
+        final = [rollouts[i].text for i in filed]
+        final = [f"{theorems[i].statement} := {extract_proof(t)}" if t.strip() else "" for i, t in zip(filed, final)]
+        verdicts |= dict(zip(filed, final_verdicts(env, [(theorems[i], folders[i], t) for i, t in zip(filed, final)])))
+        for i, rollout in enumerate(rollouts):
+            rollout.verdict = verdicts[i]
+    if timings is not None:
+        timings.update(sample=judged - clock, lean=time.perf_counter() - judged)
+    return rollouts
