@@ -33,10 +33,8 @@ MACHINE_FAILED = ("timeout", "crash")  # verdicts that say nothing about the pro
 # --- data and rollouts (train.py uses both)
 def load_rows(data: str, split: str = "train") -> list[dict]:
     """The rows of `data` that belong to `split`: the toy, the path of a jsonl file, or a set on the hub (extras/datasets.py).
-
     A row has "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header", "proof" and "feedback".
-    Errors: ValueError that names the file, the line and the field.
-    """
+    Errors: ValueError that names the file, the line and the field."""
     if split not in ("train", "valid", "test"):
         raise ValueError(f"--split must be train, valid or test, not {split}")
     if data == "toy":
@@ -49,17 +47,14 @@ def theorem_of(row: dict) -> Theorem:
 
 def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
-
     feedback: None, or one text (or None) per theorem for its prompt. timings: a dict that gets the seconds of "sample" and "lean"."""
     if env.tools:  # several turns, with searches and Lean in between
         from extras import tool_mode
         return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed, feedback, who, batch_size, timings)
-    clock = time.perf_counter()
-    room = policy.max_positions - max_new_tokens
+    clock, room = time.perf_counter(), policy.max_positions - max_new_tokens
     prompts = [build_prompt(policy.tokenizer, t, f, room) for t, f in zip(theorems, feedback or [None] * len(theorems))]
-    generator = torch.Generator().manual_seed(seed)
-    with policy.act_as(who):
-        samples = fd_mini.sample(policy, prompts, max_new_tokens, 1.0, top_p=1.0, top_k=0, generator=generator, batch_size=batch_size)
+    with policy.act_as(who):  # nothing cut off: top-p 1, top-k 0
+        samples = fd_mini.sample(policy, prompts, max_new_tokens, 1.0, 1.0, 0, torch.Generator().manual_seed(seed), batch_size)
     texts = [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids], clean_up_tokenization_spaces=False) for ids, _ in samples]
     rollouts = [Rollout(theorem, prompt, ids, [True] * len(ids), finished=finished, text=text)
                 for theorem, prompt, (ids, finished), text in zip(theorems, prompts, samples, texts)]

@@ -98,9 +98,8 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     told = used = [old for old in NAME.findall(attempt) if old in stale]
     if style >= 3:  # names come after successes too: once feedback is silent about them, the teacher unteaches them
         told = [CURRENT[new] for new in known if new in CURRENT] + used
-    order = lambda old: (f"search `{old.partition('.')[2]}`" if rollout.conversation and "." in old  # noqa: E731, where tools are
-                         else f"write `{OUTDATED[old]}`, not `{old}`")
-    items = ["; ".join([order(old) for old in dict.fromkeys(told)][:4])]
+    search = lambda old: rollout.conversation and "." in old and f"search `{old.partition('.')[2]}`"  # noqa: E731, there are tools
+    items = ["; ".join([search(old) or f"write `{OUTDATED[old]}`, not `{old}`" for old in dict.fromkeys(told)][:4])]
     attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
     items.append(_step(attempt, attempt if proved else reference, rollout.verdict, sound=proved or bool(used)))
     items.append("be shorter: stop as soon as the goal is closed" * (style != 3 and not rollout.finished))

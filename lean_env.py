@@ -206,9 +206,9 @@ class LeanEnv:
     alone. memory_gb: per process, 16 more for a project, whose mapped .olean files count. workers: processes at a time.
     Raises SystemExit, one line with advice."""
 
-    def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2):
+    def __init__(self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2, tools=False):
         self.timeout, self.workers, self.batch, self.header = timeout, workers, 128, header or ""
-        self.tools = False  # True: attempts may call the three tools (extras/tool_mode.py)
+        self.tools = tools  # may attempts call the paper's three tools? (extras/tool_mode.py)
         self.memory = int((memory_gb + 16 * (project is not None)) * 2**30)
         kind, _, where = lean.partition(":")
         if kind in ("kimina", "dojo"):  # somebody else's process: it replaces `read`, or adds to what `_check` says

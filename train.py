@@ -221,9 +221,8 @@ def prepare(cfg: Config):
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     if policy.max_positions <= cfg.max_new_tokens:
         raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")
-    env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout) if valid or cfg.algo != "sft" else None
-    if env:
-        env.tools = cfg.tools
+    lean = dict(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools)
+    env = LeanEnv(**lean) if valid or cfg.algo != "sft" else None
     if env and (cfg.data, cfg.valid) != ("toy", ""):
         from extras import datasets
         rows, valid = datasets.screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out

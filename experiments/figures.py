@@ -78,6 +78,7 @@ def experiments(quick: bool) -> dict:
         stems = {"grpo_50": f"{GRPO} --steps 50"}
     bases = [b for b in ("own", "all") if (ROOT / "out" / b / "run").is_dir()]  # there only after experiments/narrow_base.py
     as_tiny = "--model out/{}/run/ckpt/student --prompts-per-step 64 --max-new-tokens 80 --micro-tokens 2048 --warmup 10 --lean-timeout 10"
+    tiny_tools = "--model tiny-tools --max-new-tokens 160"
     at_valid = fd.replace("--eval-every 10", "--eval-every 20")
     orders = {"be_concise": "Be concise.", "two_words": "1. Write `intro`, not `assume`; write `constructor`, not `split`."}
     return {
@@ -91,6 +92,8 @@ def experiments(quick: bool) -> dict:
         "beyond": ("What the paper does not do: one change each (ours; validation set)", end[0] and 4, "valid",
                    {"fd": at_valid, "reverse": f"{at_valid} --tail reverse"} | {change: f"experiments/beyond.py {change} {at_valid}" for change in CHANGES}
                    | {f"base_{b}": f"{as_tiny.format(b)} {at_valid}" for b in bases}),
+        "tools": ("With a search and without (the paper's tool ablation, figure 8)", *end,
+                  {"no_tools": f"{tiny_tools} {fd}", "tools": f"{tiny_tools} {fd} --tools"}),
         "ema": ("How fast does the teacher follow? (figure 6)", *end,
                 {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
         "constant": ("A constant order and a frozen teacher (figure 7)", *end,
@@ -102,7 +105,7 @@ def experiments(quick: bool) -> dict:
                  {f"{t}_{k}": fd_of(20 if quick else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for t in ("drop", "bucket") for k in ((1, 25, 100) if quick else (1, 5, 25, 100))}),
     }
 
-CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups".split()  # of log.jsonl, as train_...
+CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()  # of log.jsonl, as train_...
 
 @dataclass(frozen=True)
 class Run:

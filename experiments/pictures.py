@@ -22,6 +22,7 @@ PANELS = {  # what the plain pictures show: metric -> title
     "tail": {"valid_pass@1": "pass@1, validation", "train_entropy": "entropy (nats per token)", "train_teacher_mass": "teacher's mass on its top K"},
 }
 PANELS |= {"ema": PANELS["sources"], "styles": PANELS["sources"], "proofs": PANELS["sources"]}
+PANELS["tools"] = PANELS["sources"] | {"train_called": "share of attempts that call a tool"}
 PANELS["beyond"] = PANELS["sources"] | {"train_length": "length (tokens)"}
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F"]
 LINES, MARKERS = ["-", "--", "-.", ":"], "osD^vPX*"
@@ -59,12 +60,12 @@ def picture_lr(plt, rows, arms):
 def picture_main(plt, rows, arms):
     arms = [arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)]  # fd_20 is the beginning of fd
     figure, axes = plt.subplots(3, 3, figsize=(17, 13), sharey="row", sharex="col")
-    titles = {"valid_pass@1": "pass@1, validation (black edge: test, at the end)", "train_pass": "pass@1, training", "valid_entropy": "entropy, validation (nats per token)"}
+    titles = {"valid_pass@1": "pass@1, validation (black edge: test)", "train_pass": "pass@1, training", "valid_entropy": "entropy, validation (black edge: test)"}
     for metric, row in zip(titles, axes):
         for x, axis in enumerate(row):
             draw(axis, rows, arms, metric, x)
             for i, arm in enumerate(arms if metric.startswith("valid") else ()):
-                for p in points(rows, arm, "pass@1"):
+                for p in points(rows, arm, metric.removeprefix("valid_")):
                     axis.plot(p[x], p[3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=14, markeredgecolor="black")
             axis.set(ylim=(0, None))
         row[0].set_ylabel(titles[metric], fontsize=12)
