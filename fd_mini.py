@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-TINY = str(Path(__file__).resolve().parent / "data" / "tiny")
+TINY = {name: str(Path(__file__).resolve().parent / "data" / name.replace("-", "_")) for name in ("tiny", "tiny-tools")}
 
 # ---- 1. Losses: pure functions ------------------------------------------------------------------------------------
 def log_tail(logps):
@@ -122,8 +122,8 @@ class Policy:
             raise ValueError(f"quantize={quantize}, rank={rank}: quantize must be auto, nf4 or none, and nf4 needs a rank")
         self.rank, self.lora_alpha = rank, lora_alpha
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self.name, self.style, folder = TINY, "plain", TINY  # style: of prompts, see build_prompt
-        if model != "tiny":
+        self.name, self.style, folder = TINY.get(model), "plain", TINY.get(model)  # style: of prompts, see build_prompt
+        if model not in TINY:
             from extras import provers  # names of real provers, the hub, its cache, sizes that cannot work
             self.name, self.style, folder = provers.find(model, self.device.type == "cuda")
         dtype = torch.bfloat16 if self.device.type == "cuda" and rank > 0 else torch.float32  # trained weights: fp32
@@ -228,10 +228,11 @@ def pad_batch(prompts, completions):
 
 # ---- 3. Sampling --------------------------------------------------------------------------------------------------
 @torch.no_grad()  # not inference_mode, whose tensors autograd refuses later
-def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=None, batch_size=None):
+def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=None, batch_size=None, stop=None):
     """Completions of B lists of ids by the active role: [(completion_ids, finished)] in the order of the prompts. A finished
     one ends with its stop id, others were cut by max_new_tokens or the model's positions. temperature 0 is greedy. A row's
-    random numbers (CPU generator) do not depend on the rows beside it. ValueError for a prompt that is empty or too long."""
+    random numbers (CPU generator) do not depend on the rows beside it. stop(ids) -> bool ends a row too, at a tool call.
+    ValueError for a prompt that is empty or too long."""
     if not all(0 < len(p) < policy.max_positions for p in prompts):
         raise ValueError(f"prompts must have 1 to {policy.max_positions - 1} tokens, not {sorted(set(map(len, prompts)))}")
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)  # [B, T]
@@ -239,10 +240,10 @@ def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
     size = batch_size or policy.rollout_batch
     for i in range(0, len(order), size):
-        decode(policy, prompts, completions, order[i:i + size], uniforms, temperature, top_p, top_k)
+        decode(policy, prompts, completions, order[i:i + size], uniforms, temperature, top_p, top_k, stop)
     return [(c, not policy.stop_ids.isdisjoint(c[-1:])) for c in completions]
 
-def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top_k):
+def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top_k, stop=None):
     """Fills completions[row] for the rows `live`: one batch, padded on the left so that next tokens share a column."""
     device, body, cache, left = policy.device, policy.model.base_model, None, dict(batch_first=True, padding_side="left")
     if device.type == "cuda":
@@ -258,7 +259,7 @@ def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top
         for row, token in zip(live, tokens.tolist()):
             completions[row].append(token)
         keep = [j for j, row in enumerate(live) if completions[row][-1] not in policy.stop_ids
-                and len(prompts[row]) + t + 1 < policy.max_positions]
+                and len(prompts[row]) + t + 1 < policy.max_positions and not (stop and stop(completions[row]))]
         if not keep:
             break
         if len(keep) < len(live):  # drop finished rows, in the cache too (an index_select along the batch)

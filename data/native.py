@@ -10,7 +10,7 @@ CALLS = {"x86_64": (0xC000003E, (41, 425), (57, 58, 59, 322), 56, 435),
 
 def confine(libc, alone):
     """Linux, from here on, for this process and all that it starts: no network, and when `alone` no other process or
-    program (threads may start). True when the kernel took the order, a seccomp filter: it needs no rights, and holds for
+    program (threads may start). True when the kernel took the order, a seccomp filter: it needs no rights and holds for
     root and in containers. A program that is not `alone` (`lake` starts `lean`) and not root's also gets a user
     namespace with no network and 1024 threads at most, where the system lets users have one: RLIMIT_NPROC elsewhere
     counts all the threads of the user, and root's never. Elsewhere (macOS, other machines) neither limit holds."""

@@ -36,9 +36,11 @@ CHEATS = [
     (4, "a new #print axioms", FALSE, "elab \"#print\" \"axioms\" i:ident : command => pure ()\n" + FILE_OF + "sorry",
      None),
     (4, "syntax on top of theorem", FALSE, "syntax \"theorem\" ident : command\n" + FILE_OF + "trivial", None),
-    (4, "macro_rules for our probe", STEP, "macro_rules | `(type_of% $x) => `(True)\ntheorem t : True := trivial", None),
+    (4, "macro_rules for our probe", STEP, "macro_rules | `(type_of% $x) => `(True)\ntheorem t : True := trivial",
+     None),
     (4, "an elaborator by attribute", FALSE, "@[command_elab printAxioms] def f := 1\n" + FILE_OF + "f", None),
-    (4, "an elaborator by a later attribute", FALSE, "def f := 1\nattribute [simp, local term_elab x] f\n" + FILE_OF + "f",
+    (4, "an elaborator by a later attribute", FALSE,
+     "def f := 1\nattribute [simp, local term_elab x] f\n" + FILE_OF + "f",
      None),
     (4, "a printer by attribute", FALSE, "@[simp, «app_unexpander» t] def f := 1\n" + FILE_OF + "f", None),
     (5, "a false answer in a message", FALSE, "#check \"'probe' does not depend on any axioms\"", None),
@@ -92,18 +94,22 @@ CHEATS = [
     (10, "an unfinished theorem", FALSE, "theorem t : True := trivial\ntheorem", None),
     (11, "an instance before the statement", "theorem t : 2 + 2 = 2 * 3", "instance : Add Nat := ⟨fun _ _ => 6⟩\n"
      "theorem t : 2 + 2 = 2 * 3 := rfl", None),
-    (11, "a local instance", "theorem t : 2 + 2 = 2 * 3", "local instance (priority := 9999) : Add Nat := ⟨fun _ _ => 6⟩\n"
+    (11, "a local instance", "theorem t : 2 + 2 = 2 * 3",
+     "local instance (priority := 9999) : Add Nat := ⟨fun _ _ => 6⟩\n"
      "theorem t : 2 + 2 = 2 * 3 := rfl", None),
     (11, "an instance taken away", "theorem t : 2 + 2 = 5", "attribute [-instance] instAddNat\n"
      "instance i : Add Nat := ⟨fun _ _ => 5⟩\ntheorem t : 2 + 2 = 5 := rfl", None),
-    (11, "another order", "theorem t : 3 ≤ 2", "instance : LE Nat := ⟨fun _ _ => True⟩\ntheorem t : 3 ≤ 2 := trivial", None),
+    (11, "another order", "theorem t : 3 ≤ 2", "instance : LE Nat := ⟨fun _ _ => True⟩\ntheorem t : 3 ≤ 2 := trivial",
+     None),
     (11, "a coercion that nobody has", FALSE, "theorem t : True := trivial\nvariable [CoeT True t False]", None),
-    (11, "an order that nobody has", FALSE, "theorem t : True := trivial\nnamespace A\nvariable [CoeT True t False]", None),
+    (11, "an order that nobody has", FALSE, "theorem t : True := trivial\nnamespace A\nvariable [CoeT True t False]",
+     None),
     (11, "notation", STEP, "notation:max \"q\" => True\ntheorem t : q := trivial", None),
     (11, "infix", "theorem t : 1 + 1 = 3", "infixl:65 \" + \" => fun _ _ => 3\ntheorem t : 1 + 1 = 3 := rfl", None),
     (11, "macro_rules for the statement", FALSE, "macro_rules | `(False) => `(True)\n" + FILE_OF + "trivial", None),
     (11, "a second False", FALSE, "namespace A\ndef False := True\nend A\nopen A\n" + FILE_OF + "trivial", None),
-    (11, "a second False inside", FALSE, "namespace A\ndef False := True\ntheorem _root_.t : False := trivial\nend A", None),
+    (11, "a second False inside", FALSE, "namespace A\ndef False := True\ntheorem _root_.t : False := trivial\nend A",
+     None),
     (11, "False again", FALSE, "def False := True\n" + FILE_OF + "trivial", None),
     (11, "a variable named False", FALSE, "theorem t (False : Prop) (h : False) : False := h", None),
     (11, "a namespace that shadows", "theorem Nat.t (n : Nat) : succ n = n",
@@ -120,14 +126,16 @@ CHEATS = [
     (13, "maxErrors", FALSE, "set_option maxErrors 1\n" + FILE_OF + "trivial", None),
     *((15, f"Nat.{name} again: the kernel computes it by name", FALSE,
        f"def Nat.{name} ({'n' if args == '4' else 'n m'} : Nat) : Nat := {wrong}\n"
-       f"theorem all ({'n' if args == '4' else 'n m'} : Nat) : Nat.{name} {'n' if args == '4' else 'n m'} = {wrong} := rfl\n"
+       f"theorem all ({'n' if args == '4' else 'n m'} : Nat) : Nat.{name} {'n' if args == '4' else 'n m'} = {wrong} "
+       f":= rfl\n"
        f"theorem one : Nat.{name} {args} = {right} := rfl\n"
        f"theorem t : False := nomatch ((all {args}).symm.trans one : ({wrong} : Nat) = {right})", None)
       for name, args, right, wrong in [
           ("gcd", "4 2", 2, 0), ("div", "4 2", 2, 0), ("mod", "4 2", 0, 1), ("pow", "4 2", 16, 0), ("log2", "4", 2, 0),
           ("land", "4 2", 0, 1), ("lor", "4 2", 6, 0), ("xor", "4 2", 6, 0), ("shiftLeft", "4 2", 16, 0),
           ("shiftRight", "4 2", 1, 0), ("sub", "4 2", 2, 0), ("add", "4 2", 6, 0), ("mul", "4 2", 8, 0)]),
-    (15, "a library of one's own", FALSE, "prelude\ninductive False : Prop where | intro\n" + FILE_OF + "False.intro", None),
+    (15, "a library of one's own", FALSE, "prelude\ninductive False : Prop where | intro\n" + FILE_OF + "False.intro",
+     None),
     (15, "another library", FALSE, "import Evil\n" + FILE_OF + "Evil.proof", None),
     (15, "an import in the middle", FALSE, "theorem a : True := trivial; import Evil\n" + FILE_OF + "Evil.proof", None),
     (15, "unsafeCast", FALSE, FILE_OF + "unsafeCast True.intro", "unsafeCast True.intro"),
@@ -156,7 +164,8 @@ CHEATS = [
 ]
 
 # A keyword of a full Lean (Mathlib's tokens included) where a careless reader sees none: refused by word.
-HIDDEN = ["def a := Aᵀnotation", "def a := 0x1notation", "def a := h.1notation", "def a := x⁻¹axiom", "def a := 1e5axiom",
+HIDDEN = ["def a := Aᵀnotation", "def a := 0x1notation", "def a := h.1notation", "def a := x⁻¹axiom",
+          "def a := 1e5axiom",
           "def a := x <--axiom", "def A := {x // x = 0 ∧ p x}\ndef B := {x //-x = 0}\naxiom bad : False\n-- -/",
           "def a := p \\/-x = 0\naxiom bad : False -- -/", "def a := λsorry", "def a := f '' s ∪ x'\naxiom bad : False",
           "/- -/axiom", "def a := \"\\\"\"axiom", "def a := r\"\\\"axiom", "def a := 'x'axiom", "def a := «x»axiom",
@@ -171,26 +180,33 @@ HONEST = [
     ("the usual head", STEP, f"import Mathlib\nset_option maxHeartbeats 400000\nopen Nat Classical\n\n{STEP} := h hp"),
     ("a helper lemma", STEP, f"theorem help (a b : Prop) (x : a) (f : a → b) : b := f x\n{STEP} := help p q hp h"),
     ("a helper after it", STEP, f"{STEP} := h hp\ntheorem more (a : Prop) (x : a) : a := x"),
-    ("a definition in the proof", STEP, f"def apply' {{a b : Prop}} (f : a → b) (x : a) : b := f x\n{STEP} := apply' h hp"),
+    ("a definition in the proof", STEP,
+     f"def apply' {{a b : Prop}} (f : a → b) (x : a) : b := f x\n{STEP} := apply' h hp"),
     ("an abbreviation", TRUE, "abbrev P := Prop\ntheorem t (p : P) (hp : p) : p := hp"),
-    ("a structure", STEP, f"structure Two (a b : Prop) where\n  f : a → b\n  x : a\n{STEP} :=\n  let two : Two p q := ⟨h, hp⟩\n"
+    ("a structure", STEP,
+     f"structure Two (a b : Prop) where\n  f : a → b\n  x : a\n{STEP} :=\n  let two : Two p q := ⟨h, hp⟩\n"
      "  two.f two.x"),
-    ("an inductive type", STEP, f"inductive Colour where | red | green\ndef f : Colour → Nat | .red => 1 | .green => 2\n"
+    ("an inductive type", STEP,
+     f"inductive Colour where | red | green\ndef f : Colour → Nat | .red => 1 | .green => 2\n"
      f"theorem two : f .green = 2 := rfl\n{STEP} := h hp"),
     ("a class and an instance", STEP, f"class C (α : Type) where\n  c : α\ninstance : C Nat := ⟨3⟩\n{STEP} := h hp"),
     ("mentions of cheats", TRUE, f"-- sorry, axiom, native_decide\n/- macro /- nested -/ #eval -/\n{TRUE} := by\n"
      "  exact (fun (_ : \"sorry axiom\" = \"sorry axiom\") => hp) rfl -- admit"),
     ("names that begin like cheats", "theorem t (sorry_not axiom' : Prop) (macroₐ : axiom') : axiom'",
-     "theorem t (sorry_not axiom' : Prop) (macroₐ : axiom') : axiom' := by\n  have prefix_sum := macroₐ\n  exact prefix_sum"),
-    ("a local open", "theorem t (n : Nat) : n < n + 1", "open Nat in\ntheorem t (n : Nat) : n < n + 1 := lt_succ_self n"),
-    ("an open for all", "theorem t (n : Nat) : n < n + 1", "open Nat\ntheorem t (n : Nat) : n < n + 1 := lt_succ_self n"),
+     "theorem t (sorry_not axiom' : Prop) (macroₐ : axiom') : axiom' := by\n  have prefix_sum := macroₐ\n"
+     "  exact prefix_sum"),
+    ("a local open", "theorem t (n : Nat) : n < n + 1",
+     "open Nat in\ntheorem t (n : Nat) : n < n + 1 := lt_succ_self n"),
+    ("an open for all", "theorem t (n : Nat) : n < n + 1",
+     "open Nat\ntheorem t (n : Nat) : n < n + 1 := lt_succ_self n"),
     ("an option for one theorem", STEP, f"set_option maxRecDepth 2000 in\n{STEP} := h hp"),
     ("options for the file", STEP, f"set_option pp.all true\nset_option autoImplicit false\n{STEP} := by\n"
      "  set_option maxHeartbeats 1000 in\n  exact h hp"),
     ("classical logic", "theorem t (p : Prop) : p ∨ ¬p", "theorem t (p : Prop) : p ∨ ¬p := by\n  by_cases h : p\n"
      "  · exact .inl h\n  · exact .inr h"),
     ("a namespace", STEP, f"namespace A\ntheorem help : True := trivial\nend A\nopen A\n{STEP} := have := help; h hp"),
-    ("inside a namespace, by its full name", STEP, f"namespace A.B\n{STEP.replace(' t ', ' _root_.t ')} := h hp\nend A.B"),
+    ("inside a namespace, by its full name", STEP,
+     f"namespace A.B\n{STEP.replace(' t ', ' _root_.t ')} := h hp\nend A.B"),
     ("scopes left open", STEP, "noncomputable section\nnamespace A.B\nsection C\nsection\ntheorem x : True := trivial\n"
      f"{STEP.replace(' t ', ' _root_.t ')} := h hp"),
     ("scopes closed one by one", STEP, f"namespace A.B\nsection C\nend C\nend B\nend A\n{STEP} := h hp"),
@@ -202,13 +218,15 @@ HONEST = [
     ("implicit binders", STEP, "theorem t {p q : Prop} (hp : p) (h : p → q) : q := h hp"),
     ("arrows for binders", STEP, "theorem t : ∀ p q : Prop, p → (p → q) → q := fun _ _ hp h => h hp"),
     ("letters of many alphabets", TRUE, "theorem t (Ωé : Prop) (ℝ₁ : Ωé) : Ωé :=\n  let 𝒜ᵢ := ℝ₁\n  𝒜ᵢ"),
-    ("private, protected, noncomputable", STEP, "private theorem a : True := trivial\nprotected theorem A.b : True := a\n"
+    ("private, protected, noncomputable", STEP,
+     "private theorem a : True := trivial\nprotected theorem A.b : True := a\n"
      f"noncomputable def c := 1\n{STEP} := h hp"),
     ("attributes", STEP, f"@[simp] theorem a : (True ∧ True) = True := and_self True\nattribute [local simp] and_comm\n"
      f"@[reducible, inline] def b := 1\n{STEP} := h hp"),
     ("a doc comment", STEP, f"/-! # A file -/\n\n/-- Apply `h`; no `sorry` needed. -/\n{STEP} := h hp"),
     ("mutual", STEP, f"mutual\ntheorem a : True := trivial\ntheorem b : True := trivial\nend\n{STEP} := h hp"),
-    ("recursion", STEP, f"def double : Nat → Nat\n  | 0 => 0\n  | n + 1 => double n + 2\ntheorem four : double 2 = 4 := rfl\n"
+    ("recursion", STEP,
+     f"def double : Nat → Nat\n  | 0 => 0\n  | n + 1 => double n + 2\ntheorem four : double 2 = 4 := rfl\n"
      f"{STEP} := h hp"),
     ("calc, match, anonymous constructors", "theorem t (p q : Prop) : p ∧ q → q ∧ p",
      "theorem t (p q : Prop) : p ∧ q → q ∧ p\n  | ⟨a, b⟩ => ⟨b, a⟩"),
@@ -260,7 +278,8 @@ def test_a_known_cheat_is_refused(cheats, number, name, whole):
 
 @pytest.fixture(scope="module")
 def honest(env):
-    return dict(zip((name for name, *_ in HONEST), judge(env, [(statement, text, True) for _, statement, text in HONEST])))
+    return dict(zip((name for name, *_ in HONEST),
+                    judge(env, [(statement, text, True) for _, statement, text in HONEST])))
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in HONEST])
@@ -344,7 +363,8 @@ def test_a_batch_of_files_is_judged_in_order_and_each_alone(env):
 
 def test_a_sketch_reaches_lean_and_is_still_no_proof(env):
     sketch = f"theorem help : 1 = 2 := by sorry\n{STEP} := h hq"
-    hidden, seen = env.check_file(Theorem("t", STEP), sketch), env.check_files([(Theorem("t", STEP), sketch)], sketch=True)[0]
+    hidden = env.check_file(Theorem("t", STEP), sketch)
+    seen = env.check_files([(Theorem("t", STEP), sketch)], sketch=True)[0]
     assert hidden.messages[0]["data"] == "`sorry` is not allowed in a proof"
     assert [m["data"] for m in seen.messages] == ["declaration uses `sorry`", "Unknown identifier `hq`"]
     whole = env.check_files([(Theorem("t", STEP), f"{STEP} := by sorry")], sketch=True)[0]

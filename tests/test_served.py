@@ -113,6 +113,12 @@ def test_a_request_that_failed_is_left_out_and_never_counted_as_wrong(env):
     assert result["length"] == 10.5 and result["cut"] == 0.5 and math.isnan(result["entropy"]) and result["tactics"] == 2
 
 
+def test_a_server_that_tells_no_token_counts_leaves_length_and_cut_unknown(env):
+    with Server(lambda path, body: (200, {"choices": [{"text": "  intro h\n  exact h", "finish_reason": "stop"}]})) as server:
+        result = evaluation.evaluate(connect(server, "plain"), env, THEOREMS[:1])
+    assert result["pass@1"] == 1.0 and result["left_out"] == 0 and math.isnan(result["length"]) and math.isnan(result["cut"])
+
+
 def test_what_counts_with_feedback_is_the_attempt_that_has_read_it(env):
     def answer(path, body):
         told = "/- 1. Use `intro h`" in body.get("prompt", "")

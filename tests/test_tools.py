@@ -111,8 +111,10 @@ def test_a_sketch_is_answered_by_lean_and_a_cheat_by_us(tool):
     assert tool("lean_check_file", path="c.lean").startswith("c.lean:1:0: error: `#eval` is not allowed in a proof\n")
 
 
-@pytest.mark.parametrize("path", ["../a.lean", "/tmp/a.lean", "a/b.lean", "..", ".lean", "", "a.txt", "a.lean\n", "-a.lean",
-                                  "a.lean/..", "a" * 70 + ".lean", "~/a.lean", "C:\\a.lean", "lakefile.lean/", "ä.lean"])
+@pytest.mark.parametrize("path",
+                         ["../a.lean", "/tmp/a.lean", "a/b.lean", "..", ".lean", "", "a.txt", "a.lean\n", "-a.lean",
+                                  "a.lean/..", "a" * 70 + ".lean", "~/a.lean", "C:\\a.lean", "lakefile.lean/",
+                                  "ä.lean"])
 def test_no_file_is_written_or_read_outside_the_folder(tool, tmp_path, path):
     for output in (tool("lean_write_file", path=path, content="x"), tool("lean_check_file", path=path)):
         assert output.startswith("error: ") and "is no plain file name such as proof.lean" in output
@@ -122,18 +124,20 @@ def test_no_file_is_written_or_read_outside_the_folder(tool, tmp_path, path):
 def test_links_pipes_and_folders_are_neither_read_nor_written(tool, tmp_path):
     (folder := tmp_path / "attempt").mkdir()
     (secret := tmp_path / "secret.lean").write_text("secret")
-    (folder / "link.lean").symlink_to(secret)
+    (linked := tmp_path / "linked.lean").write_text("secret")
+    (folder / "link.lean").symlink_to(linked)
     os.link(secret, folder / "hard.lean")
     os.mkfifo(folder / "pipe.lean")
     (folder / "folder.lean").mkdir()
     for name in ("link", "hard", "pipe", "folder"):
         assert tool("lean_write_file", path=f"{name}.lean", content="x").startswith("error: ")
         assert tool("lean_check_file", path=f"{name}.lean").startswith("error: ")
-    assert secret.read_text() == "secret"
+    assert secret.read_text() == linked.read_text() == "secret"
 
 
 def test_files_and_outputs_are_capped_with_a_note(env, tool, tmp_path):
-    assert tool("lean_write_file", path="a.lean", content="x" * 70000) == "error: 70000 bytes, and a file may have 65536"
+    assert tool("lean_write_file", path="a.lean",
+                content="x" * 70000) == "error: 70000 bytes, and a file may have 65536"
     assert not (tmp_path / "attempt" / "a.lean").exists()
     many = GOOD + "".join(f"theorem x{i} : {i} = {i + 1} := rfl\n" for i in range(40))
     tool("lean_write_file", path="a.lean", content=many)
@@ -162,7 +166,8 @@ def test_the_search_finds_lemmas_in_the_small_core_library(tool, searcher):
     assert tool("rg_in_mathlib", pattern="theorem nat.MUL_comm") == "no match"  # capitals count where there are any
     assert "Nat.mul_comm" in tool("rg_in_mathlib", pattern="theorem nat.mul_comm")
     assert tool("rg_in_mathlib", pattern="no such lemma") == "no match"
-    assert tool("rg_in_mathlib", pattern="(").startswith("error: ") and tool("rg_in_mathlib", pattern=" ").startswith("error: ")
+    assert tool("rg_in_mathlib", pattern="(").startswith("error: ") and tool("rg_in_mathlib",
+                                                                             pattern=" ").startswith("error: ")
     everything = tool("rg_in_mathlib", pattern=".").split("\n")
     assert len(everything) == 21 and everything[-1] == "[more than 20 lines match; the first 20 are shown]"
 
@@ -177,14 +182,16 @@ def test_the_search_covers_mathlib_where_the_project_has_it(env, searcher, tmp_p
     project = LeanEnv.__new__(LeanEnv)
     project.__dict__.update(env.__dict__, cwd=tmp_path)
     found = run_tool(project, T, tmp_path, "rg_in_mathlib", {"pattern": "le_foo|le_bar"}).split("\n")
-    assert found[0] == "A.lean:1:theorem le_bar : 1 ≤ 1" and found[-1] == "Order/Basic.lean:2:theorem le_foo : ∀ a, a ≤ a"
+    assert found[0] == "A.lean:1:theorem le_bar : 1 ≤ 1"
+    assert found[-1] == "Order/Basic.lean:2:theorem le_foo : ∀ a, a ≤ a"
     assert len(found) == 3 and len(found[1]) < 400 and "secret" not in str(found)  # the long line is cut
 
 
 def test_a_pattern_is_never_an_option_or_a_command(tool, searcher, monkeypatch, tmp_path):
     monkeypatch.setenv("RIPGREP_CONFIG_PATH", str(tmp_path / "config"))
     (tmp_path / "config").write_text("--files\n")
-    for pattern in ("--pre=touch${IFS}PWNED", "-f/etc/passwd", "--files", "--no-ignore", "$(touch PWNED)", "`touch PWNED`",
+    for pattern in ("--pre=touch${IFS}PWNED", "-f/etc/passwd", "--files", "--no-ignore", "$(touch PWNED)",
+                    "`touch PWNED`",
                     "; touch PWNED", "-e", "--", "/etc/passwd"):
         output = tool("rg_in_mathlib", pattern=pattern)
         assert "root:" not in output and "core.lean" not in output and not output.startswith("toy"), pattern
@@ -194,7 +201,8 @@ def test_a_pattern_is_never_an_option_or_a_command(tool, searcher, monkeypatch, 
 def test_a_pattern_that_never_ends_is_stopped(env, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))  # Python's `re` backtracks, ripgrep does not
     monkeypatch.setattr(tools, "SEARCH_SECONDS", 2)
-    assert tools.search(env, r"([A-Za-z.:= ()]+)+\+\+$") == "error: the search took longer than 2 s: use a simpler pattern"
+    assert tools.search(env,
+                        r"([A-Za-z.:= ()]+)+\+\+$") == "error: the search took longer than 2 s: use a simpler pattern"
 
 
 # ---- the attempt
@@ -215,7 +223,8 @@ def test_the_final_answer_is_what_is_left_without_calls_and_outputs(style):
     call = "#rg x\n" if style == "text" else in_tags("rg_in_mathlib", pattern="x")
     turn = call + tool_output("theorem x : y\n\nz", style)
     before = "  intro h\n" if style == "text" else "Let me see.\n"
-    assert answer(before + turn + turn + "  exact h\n") == ("  intro h\n  exact h\n" if style == "text" else "  exact h\n")
+    kept = "  intro h\n" * (style == "text")  # a raw prover's proof goes on around its calls
+    assert answer(before + turn + turn + "  exact h\n") == kept + "  exact h\n"
     assert answer(turn) == "" and answer("") == "" and answer("  exact h") == "  exact h"
     assert answer(turn + "-- mine\n  exact h")[-len("  exact h"):] == "  exact h"
 
@@ -245,7 +254,8 @@ def test_a_batch_of_calls_is_answered_in_order(env, tmp_path):
     for i, content in enumerate((GOOD, WRONG)):
         run_tool(env, T, tmp_path / str(i), "lean_write_file", {"path": "a.lean", "content": content})
     check, look = ("lean_check_file", {"path": "a.lean"}), ("rg_in_mathlib", {"pattern": "theorem Nat.mul_one"})
-    calls = [(T, tmp_path / "0", *check), (T, tmp_path / "0", *look), (T, tmp_path / "1", *check), (T, tmp_path, "", {})]
+    calls = [(T, tmp_path / "0", *check), (T, tmp_path / "0", *look), (T, tmp_path / "1", *check),
+             (T, tmp_path, "", {})]
     outputs = run_tools(env, calls)
     assert outputs == [run_tool(env, *call) for call in calls]
     assert outputs[0].startswith("It compiles") and "Nat.mul_one" in outputs[1] and "error" in outputs[2]
