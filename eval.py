@@ -52,7 +52,7 @@ def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="st
         from extras import tool_mode
         return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed, feedback, who, batch_size, timings)
     clock, room = time.perf_counter(), policy.max_positions - max_new_tokens
-    prompts = [build_prompt(policy.tokenizer, t, f, room) for t, f in zip(theorems, feedback or [None] * len(theorems))]
+    prompts = [build_prompt(policy.tokenizer, t, f, room, policy.style) for t, f in zip(theorems, feedback or [None] * len(theorems))]
     with policy.act_as(who):  # nothing cut off: top-p 1, top-k 0
         samples = fd_mini.sample(policy, prompts, max_new_tokens, 1.0, 1.0, 0, torch.Generator().manual_seed(seed), batch_size)
     texts = [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids], clean_up_tokenization_spaces=False) for ids, _ in samples]

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ from lean_env import LeanEnv
 # What None means below: for the toy chosen on its validation split, else a place to start a sweep (full fine-tuning's lr x 10).
 DEFAULTS = {
     "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, micro_tokens=2048, warmup=10, lean_timeout=10.0, lr=1e-3),
-    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, micro_tokens=8192, warmup=50, lean_timeout=60.0,
+    "real": dict(steps=500, prompts_per_step=32, max_new_tokens=1024, warmup=50, lean_timeout=60.0,
                  lr=dict(fd=1e-4, grpo=1e-5, sft=1e-4)),
 }
 
@@ -57,7 +58,7 @@ class Config:
     ema_every: int = 5  # optimiser steps between teacher updates
     kl_coef: float = 0.001  # GRPO: weight of the KL to where the run started
     max_new_tokens: int | None = None  # longest attempt, in tokens
-    micro_tokens: int | None = None  # tokens in one forward pass: lower it when memory runs out, the gradient stays the same
+    micro_tokens: int | None = None  # tokens in one forward pass (None: as memory allows); the gradient stays the same
     lora_rank: int = 32  # rank of the adapters; 0 trains all weights (the tiny prover's warm-up)
     quantize: Literal["auto", "nf4", "none"] = "auto"  # 4-bit base: auto means above 4 billion parameters, on a GPU
     tools: bool = False  # attempts may call the paper's three tools (extras/tool_mode.py); the toy: --model tiny-tools
@@ -78,7 +79,7 @@ def resolve(cfg: Config) -> Config:
     positive = "steps prompts_per_step group_size lr top_k ema_every max_new_tokens micro_tokens save_every lean_timeout".split()
     for name in (*positive, "warmup", "kl_coef", "lora_rank", "eval_every"):
         value, flag = getattr(cfg, name), name.replace("_", "-")
-        if not 0 <= value < math.inf or (value == 0 and name in positive):
+        if value is not None and (not 0 <= value < math.inf or (value == 0 and name in positive)):
             raise ValueError(f"--{flag} must be {'above 0' if name in positive else '0 or more'}, not {value}")
     if not 0 <= cfg.ema_alpha <= 1:
         raise ValueError(f"--ema-alpha must lie between 0 (copy the student) and 1 (frozen), not {cfg.ema_alpha}")
@@ -157,9 +158,9 @@ def sft_step(cfg, policy, rows):
     for row in rows:
         if not row.get("proof"):
             raise ValueError(f"--algo sft imitates proofs, and {row['name']} in {cfg.data} has none")
-        prompts.append(build_prompt(policy.tokenizer, theorem_of(row), row.get("feedback"), policy.max_positions - cfg.max_new_tokens))
+        prompts.append(build_prompt(policy.tokenizer, theorem_of(row), row.get("feedback"), policy.max_positions - cfg.max_new_tokens, policy.style))
         text = row["proof"].removeprefix("by\n")  # a raw prompt ends in `by` and a newline, a chat answers with a block
-        text = f"```lean4\n{row['statement']} := {row['proof']}\n```" if policy.tokenizer.chat_template else text
+        text = f"```lean4\n{row['statement']} := {row['proof']}\n```" if policy.style == "chat" else text
         completions.append(policy.tokenizer.encode(text, add_special_tokens=False) + [policy.tokenizer.eos_token_id])
     return fd_mini.sft_backward(policy, prompts, completions, micro_tokens=cfg.micro_tokens)
 
@@ -183,7 +184,7 @@ def rl_step(cfg, policy, env, source, theorems, step):
         metrics["feedback"] = len(told) / n
         seconds["feedback"], clock = time.perf_counter() - clock, time.perf_counter()
         room = policy.max_positions - cfg.max_new_tokens
-        teacher_prompts = [build_prompt(policy.tokenizer, r.theorem, r.feedback, room) for r in told]
+        teacher_prompts = [build_prompt(policy.tokenizer, r.theorem, r.feedback, room, policy.style) for r in told]
         metrics |= fd_mini.fd_backward(
             policy, [r.prompt_ids for r in told], teacher_prompts, [r.completion_ids for r in told], [r.sampled for r in told],
             top_k=cfg.top_k, tail=cfg.tail, micro_tokens=cfg.micro_tokens)
@@ -221,12 +222,16 @@ def prepare(cfg: Config):
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     if policy.max_positions <= cfg.max_new_tokens:
         raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")
+    if policy.device.type == "cuda":
+        import_module("extras.memory").fit(cfg, policy)  # prints the memory plan, chooses batch sizes
+    cfg.micro_tokens = cfg.micro_tokens or 8192
     lean = dict(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools)
     env = LeanEnv(**lean) if valid or cfg.algo != "sft" else None
     if env and (cfg.data, cfg.valid) != ("toy", ""):
         from extras import datasets
         rows, valid = datasets.screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
-    source = make_feedback(cfg.feedback, cfg.feedback_style, generate=speaker(policy)) if cfg.algo == "fd" else None
+    talk = import_module("extras.speaker").speaker(policy) if cfg.feedback == "self" else None
+    source = make_feedback(cfg.feedback, cfg.feedback_style, generate=talk) if cfg.algo == "fd" else None
     if source:
         source.ping()  # an endpoint that cannot be reached
     start = cfg.init and find_checkpoint(Path(cfg.init))
@@ -276,7 +281,8 @@ def train(cfg: Config) -> Path:
         append(out / "log.jsonl", {"step": step, **metrics})
         append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
         example = "\n" + show(rollouts[0]) if rollouts and step % 10 == 1 else ""
-        print(line(step, cfg.steps, metrics) + example, flush=True)
+        peak = f"\n  measured peak: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if step == done + 1 and policy.device.type == "cuda" else ""
+        print(line(step, cfg.steps, metrics) + peak + example, flush=True)
         if stop or step % cfg.save_every == 0 or step == cfg.steps:
             save_checkpoint(out, policy, optimizers, step)
         if stop:
@@ -288,19 +294,6 @@ def train(cfg: Config) -> Path:
     for s, handler in handlers.items():
         signal.signal(s, handler)
     return out
-
-def speaker(policy):
-    """How `--feedback self` speaks: the frozen base, without adapters, answers each instruction."""
-    def generate(texts):
-        encode = policy.tokenizer.encode
-        if policy.tokenizer.chat_template:
-            encode = lambda text: policy.tokenizer.apply_chat_template(  # noqa: E731
-                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False)
-        prompts = [encode(text)[256 - policy.max_positions:] for text in texts]  # its end holds Lean's answer and the request
-        with policy.act_as("base"):
-            answers = fd_mini.sample(policy, prompts, 255, 1.0, generator=torch.Generator().manual_seed(0))
-        return [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids]) for ids, _ in answers]
-    return generate
 
 def report(cfg, out, policy, env, valid, step):
     """One attempt at each validation theorem, on the terminal and in valid.jsonl."""
