@@ -45,23 +45,24 @@ def load_rows(data: str, split: str = "train") -> list[dict]:
 def theorem_of(row: dict) -> Theorem:
     return Theorem(row["name"], row["statement"], row.get("header"), row.get("proof"))
 
-def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
+def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=None, timings=None, before=0) -> list[Rollout]:
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
     feedback: None, or one text (or None) per theorem for its prompt. timings: a dict that gets the seconds of "sample" and "lean"."""
     if env.tools:  # several turns, with searches and Lean in between
         from extras import tool_mode
-        return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed, feedback, who, batch_size, timings)
+        return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed + before, feedback, who, batch_size, timings)
     clock, room = time.perf_counter(), policy.max_positions - max_new_tokens
     prompts = [build_prompt(policy.tokenizer, t, f, room, policy.style) for t, f in zip(theorems, feedback or [None] * len(theorems))]
-    with policy.act_as(who):  # nothing cut off: top-p 1, top-k 0
-        samples = fd_mini.sample(policy, prompts, max_new_tokens, 1.0, 1.0, 0, torch.Generator().manual_seed(seed), batch_size)
+    generator = torch.Generator().manual_seed(seed)
+    torch.rand(before, max_new_tokens, generator=generator, dtype=torch.float64)  # the numbers of attempts that other processes make
+    with policy.act_as(who):
+        samples = fd_mini.sample(policy, prompts, max_new_tokens, 1.0, generator, batch_size)
     texts = [policy.tokenizer.decode([i for i in ids if i not in policy.stop_ids], clean_up_tokenization_spaces=False) for ids, _ in samples]
     rollouts = [Rollout(theorem, prompt, ids, [True] * len(ids), finished=finished, text=text)
                 for theorem, prompt, (ids, finished), text in zip(theorems, prompts, samples, texts)]
     sampled = time.perf_counter()
-    # A text cut by the length limit is judged like any other: what Lean accepts is a proof.
     for rollout, verdict in zip(rollouts, env.check([(r.theorem, extract_proof(r.text)) for r in rollouts])):
-        rollout.verdict = verdict
+        rollout.verdict = verdict  # of a text cut by the length limit too: what Lean accepts is a proof
     if timings is not None:
         timings.update(sample=sampled - clock, lean=time.perf_counter() - sampled)
     return rollouts
@@ -88,7 +89,7 @@ def confidence(values: list[float], seed: int = 0) -> tuple[float, float]:
     low, high = torch.quantile(values[draws].mean(1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
 
-def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source=None, who="student", batch_size=64) -> dict:
+def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source=None, who="student", batch_size=None) -> dict:
     """`samples` attempts at every theorem -> {"pass@1": ..., "entropy": nats per token, "length": tokens, ...}.
 
     policy: or what makes judged attempts elsewhere, as roll_out does (extras/served.py); then the entropy is nan.
@@ -111,11 +112,10 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
             proved = known and rollout.verdict.status == "proved"
             totals[i], rights[i], left_out = totals[i] + known, rights[i] + proved, left_out + (not known)
             tactics |= tactics_of(rollout.text) if proved else set()
-        for start in range(0, len(rollouts) if local else 0, batch_size):
-            part = rollouts[start : start + batch_size]
+        columns = [list(column) for column in zip(*((r.prompt_ids, r.completion_ids, r.sampled) for r in rollouts))]
+        for rows in fd_mini.micro_batches(*columns, 8192) if local else ():
             with policy.act_as(who), torch.no_grad():
-                columns = zip(*((r.prompt_ids, r.completion_ids, r.sampled) for r in part))
-                hidden, _ = fd_mini.states(policy, *columns, range(len(part)))  # [N, D] of the sampled tokens
+                hidden, _ = fd_mini.states(policy, *columns, rows)  # [N, D] of the sampled tokens
                 entropies += fd_mini.chunked_entropy(hidden, policy.head, 1024).sum().item()
         tokens += sum(sum(r.sampled) for r in rollouts)
         written += sum(len(r.completion_ids) > 0 for r in rollouts)  # of a request that failed there is no length

@@ -143,8 +143,7 @@ class Policy:
         with torch.random.fork_rng([]):  # seeded on the CPU: the same adapters on any device
             torch.manual_seed(seed)
             for name in self.targets if rank else []:
-                layer = LoRALinear(self.model.get_submodule(name), rank, lora_alpha / rank)
-                self.model.set_submodule(name, layer)
+                self.model.set_submodule(name, LoRALinear(self.model.get_submodule(name), rank, lora_alpha / rank))
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         self.names, self.student = map(list, zip(*trained))  # in one fixed order, for every role
         self.teacher = [p.detach().clone() for p in self.student]  # a copy: A and B climbing from zero would lag
@@ -157,7 +156,6 @@ class Policy:
         self.checkpointing = self.device.type == "cuda"  # backward recomputes; re-entrant, it would find no gradient
         self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.blocks = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
-
     @contextlib.contextmanager
     def act_as(self, who):
         """Inside `with policy.act_as(who):` the model is that role. Forward and backward belong into one such block: a
@@ -171,7 +169,6 @@ class Policy:
             self.active = before
             for p, tensor in zip(self.student, self.roles[before]):
                 p.data = tensor
-
     def hidden(self, prompts, completions):
         """Final hidden states that predict each completion token, rows in order: [sum_T, D]. ValueError for a long row."""
         longest = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
@@ -184,15 +181,12 @@ class Policy:
         for block in self.blocks:  # a block that checkpoints keeps no KV cache: sampling would become quadratic
             block.training = False
         return out.last_hidden_state[predicts]  # [B, T, D] -> [sum_T, D]
-
     def update_teacher(self, alpha):
         """One EMA update. Count optimiser steps, not micro-batches; skip it when the gradients were not finite."""
         ema_update_(self.teacher, self.roles["student"], alpha)
-
     def freeze_reference(self):
         """Makes today's student the "reference": GRPO over FD stays close to the FD checkpoint, not to the base."""
         self.roles["reference"] = [tensor.clone() for tensor in self.roles["student"]]
-
     def save(self, folder, who="student"):
         """Writes a role: an adapter in PEFT's file format or, at rank 0, a whole model with its tokenizer."""
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -204,7 +198,6 @@ class Policy:
         config = dict(peft_type="LORA", task_type="CAUSAL_LM", base_model_name_or_path=self.name, r=self.rank,
                       lora_alpha=self.lora_alpha, lora_dropout=0.0, target_modules=self.targets)
         (Path(folder) / "adapter_config.json").write_text(json.dumps(config, indent=2))
-
     @torch.no_grad()
     def load(self, folder, who="student"):
         """Reads what save() wrote, in place: an optimiser keeps its tensors. ValueError when it does not fit."""
@@ -228,7 +221,7 @@ def pad_batch(prompts, completions):
 
 # ---- 3. Sampling --------------------------------------------------------------------------------------------------
 @torch.no_grad()  # not inference_mode, whose tensors autograd refuses later
-def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, generator=None, batch_size=None, stop=None):
+def sample(policy, prompts, max_new_tokens, temperature=1.0, generator=None, batch_size=None, stop=None):
     """Completions of B lists of ids by the active role: [(completion_ids, finished)] in the order of the prompts. A finished
     one ends with its stop id, others were cut by max_new_tokens or the model's positions. temperature 0 is greedy. A row's
     random numbers (CPU generator) do not depend on the rows beside it. stop(ids) -> bool ends a row too, at a tool call.
@@ -238,12 +231,11 @@ def sample(policy, prompts, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0,
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)  # [B, T]
     completions = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # similar lengths: little padding
-    size = batch_size or policy.rollout_batch
-    for i in range(0, len(order), size):
-        decode(policy, prompts, completions, order[i:i + size], uniforms, temperature, top_p, top_k, stop)
+    for i in range(0, len(order), size := batch_size or policy.rollout_batch):
+        decode(policy, prompts, completions, order[i:i + size], uniforms, temperature, stop)
     return [(c, not policy.stop_ids.isdisjoint(c[-1:])) for c in completions]
 
-def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top_k, stop=None):
+def decode(policy, prompts, completions, live, uniforms, temperature, stop=None):
     """Fills completions[row] for the rows `live`: one batch, padded on the left so that next tokens share a column."""
     device, body, cache, left = policy.device, policy.model.base_model, None, dict(batch_first=True, padding_side="left")
     if device.type == "cuda":
@@ -255,7 +247,7 @@ def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top
     for t in range(uniforms.shape[1]):
         out = body(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache, logits = out.past_key_values, F.linear(out.last_hidden_state[:, -1], policy.head).float()  # [B, V]
-        tokens = pick(logits, uniforms[live, t].to(device), temperature, top_p, top_k)  # [B]
+        tokens = pick(logits, uniforms[live, t].to(device), temperature)  # [B]
         for row, token in zip(live, tokens.tolist()):
             completions[row].append(token)
         keep = [j for j, row in enumerate(live) if completions[row][-1] not in policy.stop_ids
@@ -268,17 +260,12 @@ def decode(policy, prompts, completions, live, uniforms, temperature, top_p, top
             tokens, mask, positions = tokens[index], mask[index], positions[index]
         ids, mask, positions = tokens[:, None], F.pad(mask, (0, 1), value=1), positions[:, -1:] + 1  # mask [B, T+t+1]
 
-def pick(logits, uniforms, temperature, top_p, top_k):
+def pick(logits, uniforms, temperature=1.0):
     """One token per row by inverting the cumulative distribution: logits [B, V] fp32, uniforms [B] in [0, 1) -> [B]."""
     if temperature == 0:
         return logits.argmax(-1)
     probs = (logits.double() / temperature).softmax(-1)  # double: float sums over V swallow rare tokens
-    if top_p < 1 or top_k > 0:
-        ordered, index = probs.sort(-1, descending=True)
-        outside = ordered.cumsum(-1) - ordered >= top_p  # keeps the fewest tokens that reach top_p, at least one
-        outside[:, top_k or len(ordered[0]):] = True
-        probs = probs.scatter(-1, index, ordered.masked_fill(outside, 0))
-    cdf = probs.cumsum(-1)  # [B, V]
+    cdf = probs.cumsum(-1)  # [B, V]; nothing is cut off: what is sampled is the policy
     return torch.searchsorted(cdf, uniforms[:, None] * cdf[:, -1:], right=True).squeeze(-1)  # first cdf > u: never p = 0
 
 # ---- 4. Backward passes: add gradients to policy.student, return metrics ------------------------------------------

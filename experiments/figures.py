@@ -124,7 +124,7 @@ def experiments(quick: bool) -> dict:
         "styles": ("How structured is the tutor's advice? (figure 12)", *end,
                    {f"style_{s}": fd if s == 4 else f"{fd} --feedback-style {s}" for s in (1, 2, 3, 4)}),
         "tail": ("What happens to the mass outside the top K? (ours; where K is small, drop should sharpen by itself)", *end,
-                 {f"{t}_{k}": fd_of(20 if quick else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for t in ("drop", "bucket") for k in ((1, 25, 100) if quick else (1, 5, 25, 100))}),
+                 {f"{t}_{k}": fd_of(20 if quick else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for k in ((1, 25, 100) if quick else (1, 5, 25, 100)) for t in ("drop", "bucket")}),
     }
 
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()  # of log.jsonl, as train_...

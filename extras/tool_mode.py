@@ -29,7 +29,7 @@ def equip(theorem, env, policy):
     header = env.header if theorem.header is None else theorem.header
     return theorem if header.startswith(told) else dataclasses.replace(theorem, header=told + header)
 
-def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator, batch_size=64):
+def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator, batch_size=None):
     """B prompts (lists of ids) -> (completions, sampled, finished), B each; a completion holds calls, outputs and the answer."""
     tokenizer, style = policy.tokenizer, call_style(policy)
     ids, sampled, finished = [[] for _ in prompts], [[] for _ in prompts], [False] * len(prompts)
@@ -57,7 +57,7 @@ def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator,
             return ids, sampled, finished
     return ids, sampled, finished
 
-def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=64, timings=None) -> list[Rollout]:
+def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=None, timings=None) -> list[Rollout]:
     """eval.roll_out with tools: the same arguments, the same kind of result; "lean" in timings is the final verdict alone."""
     import torch
     clock, room = time.perf_counter(), policy.max_positions - max_new_tokens

@@ -259,6 +259,9 @@ def _report(verdict, path):
 
 
 # ---- search
+FOUND = {}  # (folder, pattern) -> what was found: the files do not change while we run, and many attempts ask for the same
+
+
 def search(env, pattern):
     """Lines of the project's Mathlib that match, or of data/core.lean where there is none, MAX_LINES at most; or what
     is wrong, in words. With ripgrep where it is installed, else with Python's `re` in a process of its own, which is
@@ -267,6 +270,8 @@ def search(env, pattern):
     folder, name = (mathlib, ".") if mathlib and mathlib.is_dir() else (CORE.parent, CORE.name)
     if not pattern.strip() or len(pattern) > 300:
         return "error: a pattern has 1 to 300 characters"
+    if (folder, pattern) in FOUND:
+        return FOUND[folder, pattern]
     # `-e`: what follows is a pattern, whatever it begins with. No configuration file, no --pre, files in a fixed order.
     argv = ["rg", "--no-config", "--no-messages", "--color=never", "--no-heading", "--with-filename", "--line-number",
             "--sort=path", "--smart-case", "--max-columns=300", "--max-count=50", "--glob=*.lean",
@@ -282,6 +287,8 @@ def search(env, pattern):
     if not lines:
         return "no match"
     more = f"\n[more than {MAX_LINES} lines match; the first {MAX_LINES} are shown]" * (len(lines) > MAX_LINES)
+    if len(FOUND) < 10_000:
+        FOUND[folder, pattern] = "\n".join(lines[:MAX_LINES]) + more
     return "\n".join(lines[:MAX_LINES]) + more
 
 
