@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -135,7 +136,7 @@ class Policy:
             options = dict(dtype=dtype, device_map=self.device, quantization_config=nf4 if self.four_bit else None)
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
             self.model = AutoModelForCausalLM.from_pretrained(folder, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"cannot load {model!r} ({self.name}): {str(error).splitlines()[0]}") from error
         self.model.requires_grad_(rank == 0).eval()  # eval: no dropout in any role
         self.head = self.model.get_output_embeddings().weight  # [V, D]; V may exceed the tokenizer
@@ -153,13 +154,13 @@ class Policy:
         self.stop_ids = {*(eos if isinstance(eos, list) else [eos]), self.tokenizer.eos_token_id} - {None}
         self.max_positions, self.active = config.max_position_embeddings, "student"
         self.rollout_batch = 64  # rows decoded together; on CUDA train.py plans it
-        self.checkpointing = self.device.type == "cuda"  # backward recomputes; re-entrant, it would find no gradient
+        self.graphs = self.checkpointing = self.device.type == "cuda"  # backward recomputes; re-entrant: no gradient
         self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.blocks = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
     @contextlib.contextmanager
     def act_as(self, who):
-        """Inside `with policy.act_as(who):` the model is that role. Forward and backward belong into one such block: a
-        checkpoint recomputes with the role that is active during backward, and nothing would notice."""
+        """`with policy.act_as(who):` the model is that role. Forward and backward belong into one such block: a checkpoint
+        recomputes with the role that is active during backward, and nothing would notice."""
         tensors, before, self.active = self.roles[who], self.active, who
         try:
             for p, tensor in zip(self.student, tensors):
@@ -222,10 +223,10 @@ def pad_batch(prompts, completions):
 # ---- 3. Sampling --------------------------------------------------------------------------------------------------
 @torch.no_grad()  # not inference_mode, whose tensors autograd refuses later
 def sample(policy, prompts, max_new_tokens, temperature=1.0, generator=None, batch_size=None, stop=None):
-    """Completions of B lists of ids by the active role: [(completion_ids, finished)] in the order of the prompts. A finished
-    one ends with its stop id, others were cut by max_new_tokens or the model's positions. temperature 0 is greedy. A row's
-    random numbers (CPU generator) do not depend on the rows beside it. stop(ids) -> bool ends a row too, at a tool call.
-    ValueError for a prompt that is empty or too long."""
+    """Completions of B lists of ids by the active role: [(completion_ids, finished)], in order. A finished one ends with its
+    stop id, others were cut by max_new_tokens or the model's positions. temperature 0 is greedy. A row's random numbers (CPU
+    generator) do not depend on the rows beside it. stop(ids) -> bool ends a row too, at a tool call. ValueError for a prompt
+    that is empty or too long."""
     if not all(0 < len(p) < policy.max_positions for p in prompts):
         raise ValueError(f"prompts must have 1 to {policy.max_positions - 1} tokens, not {sorted(set(map(len, prompts)))}")
     uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator, dtype=torch.float64)  # [B, T]
@@ -238,7 +239,7 @@ def sample(policy, prompts, max_new_tokens, temperature=1.0, generator=None, bat
 def decode(policy, prompts, completions, live, uniforms, temperature, stop=None):
     """Fills completions[row] for the rows `live`: one batch, padded on the left so that next tokens share a column."""
     device, body, cache, left = policy.device, policy.model.base_model, None, dict(batch_first=True, padding_side="left")
-    if device.type == "cuda":
+    if policy.graphs:
         from extras.cuda import Graphs  # static cache; one launch for a step's some thousand kernels
         body = Graphs(body, max(len(prompts[row]) for row in live) + uniforms.shape[1])
     ids = nn.utils.rnn.pad_sequence([torch.tensor(prompts[row]) for row in live], **left).to(device)  # [B, T]
@@ -291,9 +292,8 @@ def total_(x):
     return x
 
 def accumulate(policy, prompts, completions, sampled, batches, names, loss_fn):
-    """The student's passes. loss_fn(micro-batch number, hidden, ids) -> sums over tokens, the first of them the loss. All
-    are divided by the WHOLE batch's count of sampled tokens (torchrun: that of all processes, whose gradients are added),
-    so that no split of the batch changes its gradient."""
+    """The student's passes. loss_fn(micro-batch number, hidden, ids) -> sums over tokens, the first of them the loss; all are
+    divided by the WHOLE batch's count of sampled tokens (of all processes), so that no split changes the gradient."""
     sums = torch.zeros(len(names), device=policy.device)
     count = total_(torch.tensor(sum(map(sum, sampled)), device=policy.device)).item()
     with policy.act_as("student"):

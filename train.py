@@ -11,6 +11,7 @@ Changed: LoRA adapters on a frozen base, and learning rates to match; 32 to 64 p
 batch's count of sampled tokens. Left out: several machines, a separate sampling engine, replay."""
 import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ from eval import MACHINE_FAILED, evaluate, load_rows, roll_out, show, theorem_of
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv
 
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun, see extras/ranks.py
 # What None means below: for the toy chosen on its validation split, else a place to start a sweep (full fine-tuning's lr x 10).
 DEFAULTS = {
     "tiny": dict(steps=60, prompts_per_step=64, max_new_tokens=80, micro_tokens=2048, warmup=10, lean_timeout=10.0, lr=1e-3),
@@ -127,10 +129,9 @@ def save_checkpoint(out: Path, policy, optimizers, step: int):
 
 def load_checkpoint(out: Path, policy, optimizers) -> int:
     """Put the newest checkpoint of `out` into the policy and its optimisers. -> the step it was saved after"""
-    checkpoint = find_checkpoint(out)
-    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    state = torch.load(find_checkpoint(out) / "state.pt", weights_only=True)
     for who in ("student", "teacher"):
-        policy.load(checkpoint / who, who)
+        policy.load(find_checkpoint(out) / who, who)
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return state["step"]
@@ -167,23 +168,23 @@ def sft_step(cfg, policy, rows):
 def rl_step(cfg, policy, env, source, theorems, step):
     """Sample, check, ask for feedback, and leave the gradient of FD or GRPO in the student. -> (metrics, rollouts)"""
     seconds, group = {}, [theorem for theorem in theorems for _ in range(cfg.group_size)]
-    rollouts = roll_out(policy, env, group, cfg.max_new_tokens, cfg.seed * 1_000_003 + step, timings=seconds)
+    before = cfg.prompts_per_step * RANK // WORLD * cfg.group_size  # attempts of this step that other processes make
+    rollouts = roll_out(policy, env, group, cfg.max_new_tokens, cfg.seed * 1_000_003 + step, timings=seconds, before=before)
     clock = time.perf_counter()
-    judged = [r.verdict.status not in MACHINE_FAILED for r in rollouts]
-    if not any(judged):
-        raise RuntimeError(f"Lean failed ({rollouts[0].verdict.status}) on every attempt of step {step}: raise --lean-timeout, or try "
-                           "another --lean. Whatever was trained before is saved: --resume goes on.")
-    statuses, n = [r.verdict.status for r in rollouts], len(rollouts)
-    metrics = {"pass": statuses.count("proved") / sum(judged), "lean_failures": n - sum(judged), "cheats": statuses.count("cheat"),
-               "length": sum(len(r.completion_ids) for r in rollouts) / n, "cut": sum(not r.finished for r in rollouts) / n,
-               "called": sum(not all(r.sampled) for r in rollouts) / n}
+    statuses, judged = [r.verdict.status for r in rollouts], [r.verdict.status not in MACHINE_FAILED for r in rollouts]
+    counts = [len(rollouts), sum(judged), statuses.count("proved"), statuses.count("cheat"), sum(len(r.completion_ids) for r in rollouts),
+              sum(not r.finished for r in rollouts), sum(not all(r.sampled) for r in rollouts)]
+    n, known, proved, cheats, length, cut, called = fd_mini.total_(torch.tensor(counts)).tolist()  # of all processes
+    if not known:
+        raise RuntimeError(f"Lean failed ({statuses[0]}) on every attempt of step {step}: raise --lean-timeout, or try another --lean. "
+                           "Whatever was trained before is saved: --resume goes on.")
+    metrics = {"pass": proved / known, "lean_failures": n - known, "cheats": cheats, "length": length / n, "cut": cut / n, "called": called / n}
     if cfg.algo == "fd":
         for rollout, text in zip(rollouts, source.write(rollouts)):  # right or wrong: every attempt is talked about
             rollout.feedback = text
         told = [r for r in rollouts if r.feedback is not None]  # nothing was said: nothing to learn, certainly not from ""
-        metrics["feedback"] = len(told) / n
-        seconds["feedback"], clock = time.perf_counter() - clock, time.perf_counter()
-        room = policy.max_positions - cfg.max_new_tokens
+        metrics["feedback"] = fd_mini.total_(torch.tensor(len(told))).item() / n
+        seconds["feedback"], clock, room = time.perf_counter() - clock, time.perf_counter(), policy.max_positions - cfg.max_new_tokens
         teacher_prompts = [build_prompt(policy.tokenizer, r.theorem, r.feedback, room, policy.style) for r in told]
         metrics |= fd_mini.fd_backward(
             policy, [r.prompt_ids for r in told], teacher_prompts, [r.completion_ids for r in told], [r.sampled for r in told],
@@ -193,7 +194,7 @@ def rl_step(cfg, policy, env, source, theorems, step):
         known = torch.tensor(judged).view(-1, cfg.group_size)  # [B, G]
         mean = (rewards * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
         rewards = torch.where(known, rewards, mean)  # a machine's failure is neither right nor wrong: advantage 0
-        metrics["flat_groups"] = (rewards == rewards[:, :1]).all(1).float().mean().item()
+        metrics["flat_groups"] = fd_mini.total_((rewards == rewards[:, :1]).all(1).sum()).item() * cfg.group_size / n
         metrics |= fd_mini.grpo_backward(
             policy, [r.prompt_ids for r in rollouts], [r.completion_ids for r in rollouts], [r.sampled for r in rollouts],
             fd_mini.group_advantages(rewards).flatten().tolist(), kl_coef=cfg.kl_coef, micro_tokens=cfg.micro_tokens)
@@ -205,8 +206,7 @@ def make_optimizers(cfg, policy) -> list:
     if cfg.algo == "sft" and cfg.lora_rank == 0:
         inner = [p for name, p in policy.model.named_parameters() if p.ndim == 2 and "embed" not in name and "head" not in name]
         rest = [p for p in policy.student if all(p is not q for q in inner)]
-        adamw = torch.optim.AdamW(rest, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.0)
-        return [torch.optim.Muon(inner, lr=10 * cfg.lr, weight_decay=0.0), adamw]
+        return [torch.optim.Muon(inner, lr=10 * cfg.lr, weight_decay=0.0), torch.optim.AdamW(rest, lr=cfg.lr, betas=(0.9, 0.98), weight_decay=0.0)]
     return [torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)]
 
 def lr_at(cfg, step):
@@ -216,20 +216,21 @@ def lr_at(cfg, step):
 # --- the loop
 def prepare(cfg: Config):
     """Everything a run needs, checked before anything is written: (policy, env, source, rows, validation theorems)."""
+    if WORLD > 1:
+        import_module("extras.ranks").join(cfg.prompts_per_step)
     rows = load_rows(cfg.data, "train")
     watch = cfg.eval_every and (cfg.valid or cfg.data == "toy")  # other data has no validation set unless --valid names one
-    valid = [theorem_of(row) for row in load_rows(cfg.valid or "toy", "valid")[:128]] if watch else []
+    valid = [theorem_of(row) for row in load_rows(cfg.valid or "toy", "valid")[:128]] if watch and RANK == 0 else []
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     if policy.max_positions <= cfg.max_new_tokens:
         raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")
     if policy.device.type == "cuda":
         import_module("extras.memory").fit(cfg, policy)  # prints the memory plan, chooses batch sizes
     cfg.micro_tokens = cfg.micro_tokens or 8192
-    lean = dict(lean=cfg.lean, project=cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools)
-    env = LeanEnv(**lean) if valid or cfg.algo != "sft" else None
+    lean = dict(project=cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools)
+    env = LeanEnv(cfg.lean, **lean) if valid or cfg.algo != "sft" else None
     if env and (cfg.data, cfg.valid) != ("toy", ""):
-        from extras import datasets
-        rows, valid = datasets.screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
+        rows, valid = import_module("extras.datasets").screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
     talk = import_module("extras.speaker").speaker(policy) if cfg.feedback == "self" else None
     source = make_feedback(cfg.feedback, cfg.feedback_style, generate=talk) if cfg.algo == "fd" else None
     if source:
@@ -247,27 +248,28 @@ def prepare(cfg: Config):
 def train(cfg: Config) -> Path:
     """Run `cfg` to its last step or to the first Ctrl-C. -> the run's folder"""
     policy, env, source, rows, valid = prepare(resolve(cfg))  # resolve() fills cfg in
-    optimizers, out = make_optimizers(cfg, policy), open_run(cfg)
+    optimizers, out = make_optimizers(cfg, policy), open_run(cfg) if RANK == 0 else Path(cfg.out)
     done = load_checkpoint(out, policy, optimizers) if cfg.resume else 0
-    keep_lines(out / "log.jsonl", done)
-    keep_lines(out / "rollouts.jsonl", done)
+    for name in ("log.jsonl", "rollouts.jsonl") if RANK == 0 else ():
+        keep_lines(out / name, done)
     print(f"{cfg.algo} · {policy.name} · {len(rows)} theorems · {env.describe() if env else 'no Lean needed'} · {out}", flush=True)
     stop = []  # the first Ctrl-C lets the step end, the second does not
-    handle = lambda *_: sys.exit(130) if stop else stop.append(True)  # noqa: E731
+    handle = lambda *_: sys.exit(130) if stop and WORLD == 1 else stop.append(True)  # noqa: E731
     handlers = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     for step in range(done + 1, cfg.steps + 1):
         if valid and (step - 1) % cfg.eval_every == 0:
             report(cfg, out, policy, env, valid, step - 1)
         clock = time.perf_counter()
         policy.model.zero_grad(set_to_none=True)
-        chosen, rollouts = pick(rows, step, cfg.prompts_per_step, cfg.seed), []
+        first, last = (cfg.prompts_per_step * rank // WORLD for rank in (RANK, RANK + 1))  # this process's share
+        chosen, rollouts = pick(rows, step, cfg.prompts_per_step, cfg.seed)[first:last], []
         try:
             if cfg.algo == "sft":
                 metrics = sft_step(cfg, policy, chosen)
             else:
                 metrics, rollouts = rl_step(cfg, policy, env, source, [theorem_of(row) for row in chosen], step)
         except BaseException:  # a dead endpoint, a failing Lean, no memory, a second Ctrl-C: the steps before this one are kept
-            if step - 1 > done:
+            if step - 1 > done and RANK == 0:
                 save_checkpoint(out, policy, optimizers, step - 1)
             raise
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
@@ -278,12 +280,14 @@ def train(cfg: Config) -> Path:
         if step % cfg.ema_every == 0 and cfg.algo == "fd":
             policy.update_teacher(cfg.ema_alpha)
         metrics |= {"lr": lr_at(cfg, step), "seconds": time.perf_counter() - clock}
-        append(out / "log.jsonl", {"step": step, **metrics})
-        append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
+        if RANK == 0:
+            append(out / "log.jsonl", {"step": step, **metrics})
+            append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
         example = "\n" + show(rollouts[0]) if rollouts and step % 10 == 1 else ""
         peak = f"\n  measured peak: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if step == done + 1 and policy.device.type == "cuda" else ""
         print(line(step, cfg.steps, metrics) + peak + example, flush=True)
-        if stop or step % cfg.save_every == 0 or step == cfg.steps:
+        stop += [True] * fd_mini.total_(torch.tensor(len(stop))).item()  # one process's Ctrl-C is everybody's
+        if RANK == 0 and (stop or step % cfg.save_every == 0 or step == cfg.steps):
             save_checkpoint(out, policy, optimizers, step)
         if stop:
             flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")

@@ -1,14 +1,15 @@
 """The comparisons of the paper at toy scale, from nothing: runs, results.csv, pictures and experiments/README.md.
 
-    make figures QUICK=1                             # one seed, few steps: at most 20 minutes on 2 cores
+    make figures QUICK=1                             # one seed, few steps, into out/figures_quick: at most 20 minutes on 2 cores
     make figures                                     # three seeds: at most 5 hours
-    python experiments/figures.py --only ema tail    # some of them; results.csv has whatever is finished
+    python experiments/figures.py --only ema tail    # these alone; what is committed of the others stays
 
 An experiment is an entry of `experiments`: arms, each a few flags over train.py (or over beyond.py, which changes train.py). A run lies in out/figures/EXPERIMENT/ARM_sSEED and
 its log in ARM_sSEED.txt beside it. What is finished (`done` holds its exact flags) is not run again, what was broken off is resumed,
 what has other flags by now is run afresh, and two arms with the same flags share one run. Try it: change a line and run it again.
 """
 import csv
+import io
 import json
 import os
 import re
@@ -35,8 +36,8 @@ LR = {"fd": "1e-3", "grpo": "1e-3", "sft": "1e-3"}  # what all experiments but t
 GRPO = f"--algo grpo --prompts-per-step 32 --lr {LR['grpo']}"  # five attempts at each
 CHANGES = "failures taught cut wrong_feedback".split()  # of beyond.py
 # Seconds with one thread, two runs side by side, on the machine this was written on: only for the estimate.
-COST = {"fd": 1.35, "grpo": 2.5, "sft": 0.45, "self": 2.8, "taught": 1.0, "start": 5.5, "valid": 1.5, "256 attempts": 4.2}
-# One honest sentence for each, written by hand after reading the numbers; "NAME quick" for QUICK's.
+COST = {"fd": 1.35, "grpo": 2.5, "sft": 0.45, "self": 2.8, "taught": 1.0, "tools": 6.0, "start": 5.5, "valid": 1.5, "256 attempts": 4.2}
+# One honest sentence for each, written by hand after reading the numbers in results.csv.
 SENTENCES: dict[str, str] = {
     "lr": "1e-3 is the best of five for GRPO and within noise of the best for FD (3e-3) and SFT (1e-2), so all three use it; the standard "
           "error of a value is 0.02. Above it GRPO breaks (1e-2), below 3e-4 nothing has moved yet.",
@@ -64,20 +65,6 @@ SENTENCES: dict[str, str] = {
               "them, and the rule-based tutor says the same in each.",
     "tail": "Not finished: bucket at K = 5, 25 and 100 and drop at 100 are still to be run. What is there shows the predicted thing where it should: at K = 1 the teacher's mass on "
             "its top token is 0.976, and drop ends with less entropy than bucket in each of three seeds (0.100 against 0.110), at equal pass@1; at K = 5 (mass 0.999) drop is where K = 25 is.",
-    "lr quick": "Over so few steps higher rates only start earlier: 1e-4 and 3e-4 have not moved yet, 1e-2 ends lower than 1e-3 to 3e-3.",
-    "main quick": "FD gets near its end in 20 steps and 1,280 attempts, GRPO needs about 30 steps and 4,800; GRPO ends a little higher at "
-                  "pass@1 and clearly lower at pass@8 and entropy, GRPO over FD lies between; imitating the reference proofs does as well as "
-                  "FD here, in less time.",
-    "passk quick": "At about equal pass@1, FD keeps the higher pass@8 (0.91 against 0.82), as in the paper; one seed.",
-    "sources quick": "Tutor and reference proof are alike after 20 steps. Lean's own output teaches far less; self-feedback, which is nonsense "
-                     "from this prover, still teaches some of the new words: the base takes most unfamiliar feedback for a hint to use them, "
-                     "so this arm says something about our warm-up, not about self-feedback.",
-    "ema quick": "No difference: in 20 steps the teacher has moved four times. The paper's differences come later; the full set looks there.",
-    "constant quick": "An order that names two words is learnt and KL falls towards zero; one that names nothing (KL 0.002 from the start, "
-                      "because the warm-up taught the base to ignore it) changes nothing, so the paper's change of length is not seen here.",
-    "styles quick": "No difference between the four: the warm-up taught the base all of them, and the rule-based tutor says the same in each.",
-    "tail quick": "No difference in 20 steps: the teacher is so sure of its tokens (mass on its single best one 0.98) that there is no "
-                  "tail to lose; longer runs and a flatter policy are needed to see what theory predicts.",
 }
 
 # --- what is run
@@ -87,9 +74,9 @@ def experiments(quick: bool) -> dict:
     Arms with @ start from another one of their experiment: their steps, samples and seconds go on from its."""
     n, m = (20, 60) if quick else (40, 60)  # steps of an ablation, and of `main`: GRPO starts slowly, few groups have a success
     end, main_samples = ((0, "valid") if quick else (2, "test")), 8  # 0: no evaluation of its own, the run's last one counts
-    fd_of = lambda steps: f"--steps {steps} --eval-every {5 if steps == 20 else 10} --lr {LR['fd']}"  # noqa: E731
+    fd_of = lambda steps: f"--steps {steps} --eval-every {5 if steps == 20 else 20 if steps > m else 10} --lr {LR['fd']}"  # noqa: E731
     fd = fd_of(n)
-    rates = ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
+    rates = ("3e-4", "1e-3", "3e-3") if quick else ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2")
     kinds = {"fd": f"--steps {n} --eval-every 20", "grpo": f"--algo grpo --prompts-per-step 32 --steps {25 if quick else m} --eval-every 20",
              "sft": f"--algo sft --steps {n if quick else m} --eval-every 20"}
     sweep = {f"{algo}_{lr}": f"{flags} --lr {lr}" for algo, flags in kinds.items() for lr in rates}
@@ -121,14 +108,15 @@ def experiments(quick: bool) -> dict:
         "tools": ("With a search and without (the paper's tool ablation, figure 8)", *end,
                   {"no_tools": f"{tiny_tools} {fd}", "tools": f"{tiny_tools} {fd} --tools"}),
         "ema": ("How fast does the teacher follow? (figure 6)", *end,
-                {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in "0 0.3 0.5 0.75 0.9 1".split() if not quick or a not in ("0.3", "0.75")}),
+                {a: fd if a == "0.9" else f"{fd} --ema-alpha {a}" for a in ("0 0.9 1" if quick else "0 0.3 0.5 0.75 0.9 1").split()}),
         "constant": ("A constant order and a frozen teacher (figure 7)", *end,
                      {arm: f"{fd} --ema-alpha 1 --feedback {shlex.quote('const:' + text)}"
                       for arm, text in orders.items()}),
         "styles": ("How structured is the tutor's advice? (figure 12)", *end,
-                   {f"style_{s}": fd if s == 4 else f"{fd} --feedback-style {s}" for s in (1, 2, 3, 4)}),
+                   {f"style_{s}": fd if s == 4 else f"{fd} --feedback-style {s}" for s in ((1, 4) if quick else (1, 2, 3, 4))}),
         "tail": ("What happens to the mass outside the top K? (ours; where K is small, drop should sharpen by itself)", *end,
-                 {f"{t}_{k}": fd_of(20 if quick else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25) for k in ((1, 25, 100) if quick else (1, 5, 25, 100)) for t in ("drop", "bucket")}),
+                 {f"{t}_{k}": fd_of(20 if quick else 3 * m if k == 1 else m) + f" --tail {t}" * (t != "drop") + f" --top-k {k}" * (k != 25)
+                  for k in ((1, 25) if quick else (1, 5, 25, 100)) for t in ("drop", "bucket")}),
     }
 
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()  # of log.jsonl, as train_...
@@ -242,7 +230,8 @@ def estimate(runs: list[Run], jobs: int) -> float:
         flag = lambda name, default, words=run.train + run.evaluate: words[words.index(name) + 1] if name in words else default  # noqa: E731
         steps, algo = int(flag("--steps", 60)) if run.train else 0, flag("--algo", "fd")
         total += COST["start"] * (bool(run.train) + bool(run.evaluate)) + int(flag("--samples", 0)) * COST["256 attempts"]
-        total += steps * (COST[algo] + COST["self"] * (flag("--feedback", "") == "self") + COST["taught"] * ("taught" in str(run.train)))
+        total += steps * (COST[algo] + COST["self"] * (flag("--feedback", "") == "self") + COST["taught"] * ("taught" in str(run.train))
+                          + COST["tools"] * ("--tools" in run.train))
         total += COST["valid"] * (steps // (int(flag("--eval-every", 10)) or 9999) + 1) * bool(run.train)
     return total / jobs / 60
 
@@ -327,16 +316,21 @@ def section(name: str, question: str, rows: list[Row], runs: dict, cfg) -> str:
     example = next((run for run in runs.values() if run.train), None)
     text += f"\n`python experiments/figures.py{' --quick' * cfg.quick} --only {name}`" + (f", whose runs are like `python train.py {shlex.join(example.train)}`" if example else "")
     text += f" · commit {', '.join(sorted({m['commit'] for m in marks}))} · {sum(m['seconds'] for m in marks) / 60:.0f} minutes of one-thread runs, those shared with other experiments included.\n"
-    return text + f"\nOn the committed numbers: **{SENTENCES.get(name + ' quick' * cfg.quick, 'not yet written')}**\n"
+    return text + f"\nOn the committed numbers: **{SENTENCES.get(name, 'not yet written')}**\n" * (not cfg.quick)
 
-def report(cfg) -> Path:
-    """results.csv, pictures and README.md of whatever is finished."""
+def report(cfg, names: list[str]) -> Path:
+    """results.csv, pictures and README.md of what is finished of `names`; what they hold of other experiments stays."""
     out, table = Path(cfg.results), experiments(cfg.quick)
-    runs = {key: run for key, run in plan(list(table), cfg).items() if run.state == "done"}
+    runs = {key: run for key, run in plan(names, cfg).items() if run.state == "done"}
     rows = [row for key, run in runs.items() for row in read(key, run, *table[key[0]][1:3])]
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "results.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
+    old = (out / "README.md").read_text() if (out / "README.md").is_file() else ""
+    sections = {name: text for text, name in re.findall(r"^(## (\w+)\n.*?\n)(?=\n## |\Z)", old, re.M | re.S)}
+    done, table_of = {row.experiment for row in rows}, out / "results.csv"
+    with table_of.open(newline="") if table_of.is_file() else io.StringIO() as file:
+        kept = [row for row in list(csv.reader(file))[1:] if row[0] not in done]
+    with table_of.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *sorted([*kept, *rows], key=lambda row: list(table).index(row[0]))])
     seeds = "one seed and few steps (QUICK): a look, no evidence" if cfg.quick else "three seeds, mean [lowest, highest]; bands are the same"
     text = (f"# What was run, and what came out\n\nWritten by `experiments/figures.py`: {seeds}. `make figures` runs what is not finished. "
             "Test set unless a column says otherwise; `train_` curves in results.csv are means of the steps up to theirs; seconds are of training, "
@@ -344,7 +338,8 @@ def report(cfg) -> Path:
     for name in table:
         if mine := [row for row in rows if row.experiment == name]:
             picture(mine, out / "figures" / f"{name}.png")
-            text += "\n" + section(name, table[name][0], rows, {key: run for key, run in runs.items() if key[0] == name}, cfg)
+            sections[name] = section(name, table[name][0], rows, {key: run for key, run in runs.items() if key[0] == name}, cfg)
+        text += "\n" + sections[name] if name in sections else ""
     (out / "README.md").write_text(text)
     return out
 
@@ -355,7 +350,7 @@ class Config:
     only: tuple[str, ...] = ()  # these experiments; empty: all
     jobs: int = 2  # runs side by side, one thread each
     out: str = ""  # folder of the runs; empty: out/figures, or out/figures_quick
-    results: str = "experiments"  # folder of results.csv, README.md and figures/
+    results: str = ""  # folder of results.csv, README.md and figures/; empty: experiments, or with --quick the folder of the runs
     data: str = "toy"  # theorems of the end results: the toy's, or a jsonl file
 
 def main(cfg: Config) -> list[str]:
@@ -363,6 +358,7 @@ def main(cfg: Config) -> list[str]:
     os.chdir(ROOT)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     cfg.out = cfg.out or "out/figures" + "_quick" * cfg.quick
+    cfg.results = cfg.results or (cfg.out if cfg.quick else "experiments")
     names = list(cfg.only or experiments(cfg.quick))
     if unknown := set(names) - experiments(cfg.quick).keys():
         raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(experiments(cfg.quick))}")
@@ -370,7 +366,7 @@ def main(cfg: Config) -> list[str]:
     runs = list(dict.fromkeys([run.after for run in runs if run.after] + runs))  # what they start from, where --only left it out
     print(f"{len(runs)} runs, {sum(run.state == 'done' for run in runs)} of them finished; the rest takes about {estimate(runs, cfg.jobs):.0f} minutes", flush=True)
     failures = execute_all(runs, cfg.jobs)
-    print(f"{report(cfg) / 'README.md'}, results.csv and figures/ written" + "".join(f"\n{f}" for f in failures))
+    print(f"{report(cfg, names) / 'README.md'}, results.csv and figures/ written" + "".join(f"\n{f}" for f in failures))
     return failures
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import requests
 from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HTTPError
 from transformers import AutoConfig, AutoTokenizer
 
 # name: (hub id, revision, prompt style, billions of parameters, what it is)
@@ -34,10 +35,11 @@ def resolve(name):
     raise ValueError(f"unknown model {name!r}: use tiny, {', '.join(ALIASES)}, a local folder, or a hub id owner/name")
 
 
-def too_large(name, gib_nf4, gib_fp32):
-    """The line for a large model without a GPU."""
-    return (f"{name} needs a CUDA device, and there is none: its weights alone are {gib_nf4:.1f} GiB in NF4 ({gib_fp32:.1f} GiB in fp32, "
-            "as a CPU would hold them). On a CPU: python train.py --model tiny")
+def too_large(name, nf4, bf16):
+    """The line for a large model without a GPU; nf4, bf16: bytes of its weights. The 6 GiB beside them are the memory plan's for 7B to 9B,
+    rank 32 and 4096 tokens: adapters, optimiser and teacher 1.5, CUDA 1.6, activations 2, head 0.5 to 1.2."""
+    return (f"{name} needs a CUDA device, and there is none: its weights take about {nf4 / 2**30:.0f} GiB in NF4 ({bf16 / 2**30:.0f} in bf16), "
+            "training about 6 GiB more, and sampling fills what is left of a 24 GB card. On a CPU: python train.py")
 
 
 def is_large(config):
@@ -45,16 +47,24 @@ def is_large(config):
     return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
 
 
+def read(kind, folder):
+    """AutoConfig or AutoTokenizer of a folder. OSError, in one line, for whatever they refuse."""
+    try:
+        return kind.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise OSError(str(error).strip().splitlines()[0]) from error
+
+
 def check_size(name, folder, cuda):
     """ValueError for a large model without CUDA, from its config alone."""
-    config = AutoConfig.from_pretrained(folder).get_text_config()
+    config = read(AutoConfig, folder).get_text_config()
     if is_large(config) and not cuda:
         from extras import memory
-        raise ValueError(too_large(name, *(memory.weights(config, form) / memory.GIB for form in ("nf4", "fp32"))))
+        raise ValueError(too_large(name, *(memory.weights(config, form) for form in ("nf4", "bf16"))))
 
 
 def has_template(folder):
-    return bool(AutoTokenizer.from_pretrained(folder).chat_template)
+    return bool(read(AutoTokenizer, folder).chat_template)
 
 
 def hub_answers():
@@ -74,12 +84,14 @@ def find(name, cuda):
     if Path(name).is_dir():
         try:
             check_size(name, name, cuda)
-            return name, "chat" if has_template(name) else "plain", name
+            style = "chat" if has_template(name) else "plain"
+            print(f"model: {name} · prompt style {style}", flush=True)
+            return name, style, name
         except OSError as error:
-            raise ValueError(f"cannot load {name!r}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"cannot load {name!r}: {error}") from error
     hub_id, revision, style, billions, meaning = resolve(name)
-    if billions and billions > 4 and not cuda:  # NF4 with embeddings and head in bf16 comes to about 0.74 bytes a parameter
-        raise ValueError(too_large(f"{hub_id} ({billions}B parameters)", 0.74e9 * billions / 2**30, 4e9 * billions / 2**30))
+    if billions and billions > 4 and not cuda:  # NF4 with embeddings and head in bf16 comes to about 0.8 bytes a parameter
+        raise ValueError(too_large(f"{hub_id} ({billions}B parameters)", 0.8e9 * billions, 2e9 * billions))
     online = hub_answers()
     fetch = dict(revision=revision, local_files_only=not online)
     try:
@@ -88,12 +100,13 @@ def find(name, cuda):
         style = style or ("chat" if has_template(folder) else "fence")
         print(f"model: {hub_id} @ {revision} · prompt style {style} · {'from the hub' if online else 'from the local cache'}\n"
               f"  {meaning}", flush=True)
-        folder = snapshot_download(hub_id, allow_patterns=["*.safetensors", "*.bin"], **fetch)
-        if not any(any(Path(folder).glob(kind)) for kind in ("*.safetensors", "*.bin")):
-            raise OSError("its weights are not there")
-    except OSError as error:  # what huggingface_hub and transformers raise for missing files is one
-        reason = str(error).splitlines()[0]
+        for kind in ("*.safetensors", "pytorch_model*.bin"):  # the older format only where there is no other
+            folder = snapshot_download(hub_id, allow_patterns=[kind], **fetch)
+            if any(Path(folder).glob(kind)):
+                return hub_id, style, folder
+        raise OSError("its weights are not there")
+    except (OSError, HTTPError) as error:  # missing files; a connection that broke
+        reason = str(error).strip().splitlines()[0]
         raise ValueError(f"cannot load {name!r} ({hub_id} @ {revision}): {reason}" if online else
                          f"cannot load {name!r}: {os.environ.get('HF_ENDPOINT', 'the hub')} does not answer and the local cache does not hold "
                          f"{hub_id} @ {revision}. Connect once, or give --model the folder of a download.") from error
-    return hub_id, style, folder

@@ -59,12 +59,42 @@ def test_a_figure_is_made_once_and_a_broken_off_run_goes_on(table, config, tmp_p
     for name in ("ema", "styles"):
         assert (tmp_path / "results" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "results" / "README.md").read_text()
-    assert "## ema" in text and "| 0.9 |" in text and figures.SENTENCES["ema quick"] in text and "--only ema" in text
+    assert "## ema" in text and "| 0.9 |" in text and "a look, no evidence" in text and "--only ema" in text
 
     monkeypatch.setattr(figures.subprocess, "Popen", None)  # whoever starts a process now fails
     monkeypatch.setattr(figures, "commit", lambda: "unused")
     assert figures.execute_all(list(figures.plan(["ema", "styles"], config).values()), 2) == []
     assert "finished before" in capsys.readouterr().out
+
+
+def finish(run, lr):
+    """What a run of two steps leaves behind."""
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.json").write_text(json.dumps({"prompts_per_step": 4, "group_size": 1}))
+    (run.folder / "log.jsonl").write_text("".join(json.dumps({"step": step, "pass": lr, "seconds": 3.0}) + "\n" for step in (1, 2)))
+    (run.folder / "eval.json").write_text(json.dumps({"run": {"pass@1": lr, "entropy": 0.1, "length": 9.0, "cut": 0.0}}))
+    (run.folder / "done").write_text(json.dumps({"flags": run.flags, "commit": "abc", "seconds": 6.0}))
+
+
+def test_what_is_not_asked_for_stays_as_it_is_committed(table, config, tmp_path, monkeypatch):
+    """A fresh clone has results.csv, README.md and pictures, but no runs: --only must not throw the others' away."""
+    monkeypatch.setattr(figures, "execute_all", lambda runs, jobs: [])
+    table["ema"][3] = {"0.9": SMALL, "1": SMALL + " --ema-alpha 1"}
+    table["styles"][3] = {"style_4": SMALL, "style_1": SMALL + " --feedback-style 1"}
+    for run in dict.fromkeys(figures.plan(["ema", "styles"], config).values()):
+        finish(run, 0.25)
+    figures.main(config)
+    results = tmp_path / "results"
+    before = {name: (results / name).read_text() for name in ("README.md", "results.csv")}
+    config.out, config.only = str(tmp_path / "another clone"), ("styles",)
+    for run in figures.plan(["styles"], config).values():
+        finish(run, 0.75)  # style_4 is also an arm of ema, which nobody asked for
+    figures.main(config)
+    old, new = (t.split("\n## ") for t in (before["README.md"], (results / "README.md").read_text()))
+    assert [part.split()[0] for part in new] == ["#", "ema", "styles"] and new[:2] == [old[0], old[1]] and "0.750" in new[2]
+    lines = [t.splitlines() for t in (before["results.csv"], (results / "results.csv").read_text())]
+    assert len(lines[0]) == len(lines[1]) and [l for l in lines[0] if l.startswith("ema,")] == [l for l in lines[1] if l.startswith("ema,")]
+    assert all(l.endswith(("0.75", ",0.1", ",9.0", ",0.0")) for l in lines[1] if l.startswith("styles,"))
 
 
 def test_grpo_over_fd_goes_on_from_the_steps_attempts_and_seconds_of_its_fd_run(table, config):

@@ -1,0 +1,107 @@
+"""torchrun with two CPU processes (gloo) against one process: the same attempts, the same gradients, one set of files, one end."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+import fd_mini
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(processes, *flags):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "train.py", "--eval-every", "0", "--lora-rank", "4", "--max-new-tokens", "32", *map(str, flags)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_two_processes_make_the_same_attempts_and_the_same_gradients_as_one(tmp_path):
+    flags = ("--prompts-per-step", 5, "--group-size", 2, "--steps", 2)  # shares of two and three groups
+    runs = {n: start(n, "--out", tmp_path / str(n), *flags) for n in (1, 2)}
+    for n, process in runs.items():
+        text, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, text
+    one, two = tmp_path / "1", tmp_path / "2"
+    mine, theirs = ([r["text"] for r in rows_of(out / "rollouts.jsonl") if r["step"] == 1] for out in (one, two))
+    assert theirs == mine[:4] and len(set(theirs)) > 1  # the first process writes its own attempts
+    logs = [[{k: v for k, v in row.items() if not k.startswith("s_") and k != "seconds"} for row in rows_of(out / "log.jsonl")] for out in (one, two)]
+    for a, b in zip(*logs, strict=True):  # "tokens" is the global count; loss, length ... are means over all attempts
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-6) and a["grad_norm"] > 0.01
+    states = [torch.load(out / "ckpt" / "state.pt", weights_only=True)["optimizers"][0]["state"] for out in (one, two)]
+    for i, state in states[0].items():  # Adam's first average is linear in the gradients, the adapters are not
+        torch.testing.assert_close(state["exp_avg"], states[1][i]["exp_avg"], rtol=1e-3, atol=1e-6)
+    for who in ("student", "teacher"):
+        a, b = (torch.cat([t.flatten() for t in load_file(out / "ckpt" / who / "adapter_model.safetensors").values()]) for out in (one, two))
+        assert (a - b).norm() < 1e-3 * a.norm()
+    assert sorted(p.name for p in one.rglob("*")) == sorted(p.name for p in two.rglob("*"))  # one set of files
+
+
+ADVANTAGES = [1.0, -0.5, 0.25, 2.0, -1.0]
+
+
+def gradient(rows, sampled):
+    """GRPO's metrics and gradient for some of five fixed rows."""
+    policy = fd_mini.Policy("tiny", rank=4)
+    prompts, completions = [[5 + i, 6, 7] for i in rows], [[20 + i, 30, 40][:1 + i % 3] for i in rows]
+    metrics = fd_mini.grpo_backward(policy, prompts, completions, sampled, [ADVANTAGES[i] for i in rows])
+    return metrics, [torch.zeros_like(p) if p.grad is None else p.grad for p in policy.student]
+
+
+def one_of_two(rank, folder, shares):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(gradient(*shares[rank]), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_a_policy_gradient_is_divided_by_the_tokens_of_both_processes_even_if_one_has_none(tmp_path):
+    sampled = [[True] * (1 + i % 3) for i in range(3)] + [[False], [False] * 2]
+    shares = [(range(3), sampled[:3]), (range(3, 5), sampled[3:])]
+    torch.multiprocessing.spawn(one_of_two, (tmp_path, shares), nprocs=2)
+    metrics, grads = gradient(range(5), sampled)
+    for rank in (0, 1):
+        theirs, others = torch.load(tmp_path / f"{rank}.pt")
+        assert theirs == pytest.approx(metrics, rel=1e-4, abs=1e-6) and theirs["tokens"] == 6
+        for a, b in zip(grads, others, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert max(g.abs().max() for g in grads) > 1e-3
+
+
+def test_a_failure_in_one_process_ends_both(tmp_path):
+    """Two rows of which one has no proof: whichever process gets it stops, in its first step; the other is waiting for its gradient."""
+    proof = {"name": "a", "statement": "theorem a : True", "proof": "by\n  trivial"}
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(proof) + "\n" + json.dumps(proof | {"name": "b", "proof": None}) + "\n")
+    process = start(2, "--algo", "sft", "--data", data, "--prompts-per-step", 2, "--steps", 50, "--out", tmp_path / "run")
+    text, _ = process.communicate(timeout=100)
+    assert process.returncode != 0 and "b in" in text and "has none" in text, text
+    assert not (tmp_path / "run" / "ckpt").exists()
+
+
+def test_more_processes_than_prompts_are_refused(tmp_path):
+    process = start(2, "--prompts-per-step", 1, "--out", tmp_path / "run")
+    text, _ = process.communicate(timeout=100)
+    assert process.returncode != 0 and "lower --nproc_per_node" in text and not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_both_after_the_same_step_and_saves_it(tmp_path):
+    out = tmp_path / "run"
+    process = start(2, "--prompts-per-step", 4, "--steps", 500, "--save-every", 400, "--out", out)
+    deadline = time.time() + 90
+    while time.time() < deadline and not ((out / "log.jsonl").exists() and (out / "log.jsonl").read_text().count("\n")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)  # to the launcher, which passes it on
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert torch.load(out / "ckpt" / "state.pt", weights_only=True)["step"] == rows_of(out / "log.jsonl")[-1]["step"] < 400, text
