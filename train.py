@@ -119,7 +119,7 @@ def save_checkpoint(out: Path, policy, optimizers, step: int):
     shutil.rmtree(new, ignore_errors=True)
     for who in ("student", "teacher"):
         policy.save(new / who, who)
-    # No random state: every draw comes from a generator seeded by (seed, step), so the step counter is the random state.
+    # No random state: every draw comes from a generator seeded by (seed, step).
     torch.save({"step": step, "optimizers": [o.state_dict() for o in optimizers]}, new / "state.pt")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -227,8 +227,7 @@ def prepare(cfg: Config):
     if policy.device.type == "cuda":
         import_module("extras.memory").fit(cfg, policy)  # prints the memory plan, chooses batch sizes
     cfg.micro_tokens = cfg.micro_tokens or 8192
-    lean = dict(project=cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools)
-    env = LeanEnv(cfg.lean, **lean) if valid or cfg.algo != "sft" else None
+    env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools) if valid or cfg.algo != "sft" else None
     if env and (cfg.data, cfg.valid) != ("toy", ""):
         rows, valid = import_module("extras.datasets").screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
     talk = import_module("extras.speaker").speaker(policy) if cfg.feedback == "self" else None
@@ -284,14 +283,15 @@ def train(cfg: Config) -> Path:
             append(out / "log.jsonl", {"step": step, **metrics})
             append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
         example = "\n" + show(rollouts[0]) if rollouts and step % 10 == 1 else ""
-        peak = f"\n  measured peak: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if step == done + 1 and policy.device.type == "cuda" else ""
-        print(line(step, cfg.steps, metrics) + peak + example, flush=True)
+        if step == done + 1 and policy.device.type == "cuda":
+            example += "\n" + import_module("extras.memory").measured(policy)
+        print(line(step, cfg.steps, metrics) + example, flush=True)
         stop += [True] * fd_mini.total_(torch.tensor(len(stop))).item()  # one process's Ctrl-C is everybody's
         if RANK == 0 and (stop or step % cfg.save_every == 0 or step == cfg.steps):
             save_checkpoint(out, policy, optimizers, step)
         if stop:
-            flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
-            print(f"stopped after step {step}, everything is saved. Go on with: python train.py {flags} --resume")
+            flags, start = " ".join(arg for arg in sys.argv[1:] if arg != "--resume"), f"torchrun --standalone --nproc_per_node={WORLD}"
+            print(f"stopped after step {step}, everything is saved. Go on with: {'python' if WORLD == 1 else start} train.py {flags} --resume")
             sys.exit(130)
     if valid:
         report(cfg, out, policy, env, valid, cfg.steps)

@@ -3,6 +3,8 @@
     python bench/rollout.py                     the tiny shape with random weights, on the CPU and on CUDA when there is one
     python bench/rollout.py --model NAME        another model (an alias, a folder, a hub id), adapters on top as in training
 
+The base is fp32 on a CPU and bf16 on CUDA, or NF4, with and without adapters.
+
 Two cases. "full": no row ever stops, so that both decode the same tokens: the cost of a step. "ragged": rows stop at random, as
 real proofs do: `generate` keeps decoding rows that have finished until the last one has, sample() drops them. Tokens count until
 a row's stop. Both sample at temperature 1 without top-p or top-k and keep a KV cache. Timings on a shared machine vary by tens of
@@ -71,12 +73,12 @@ def main():
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, python {platform.python_version()}, "
           f"{torch.get_num_threads()} thread(s); " + (torch.cuda.get_device_name() if len(devices) > 1 else "no CUDA device"))
     print(f"batch {args.batch}, prompts of 16 to 48 tokens, up to {args.new_tokens} new ones\n")
-    print(f"{'device':8}{'policy':16}{'case':10}{'generate tok/s':>16}{'sample tok/s':>15}{'ratio':>8}")
+    print(f"{'device':8}{'base, LoRA':18}{'case':10}{'generate tok/s':>16}{'sample tok/s':>15}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as folder:
         model = args.model or tiny_shape(folder)
         for device in devices:
-            for rank in (32, 0) if args.model is None else (32,):
-                policy = fd_mini.Policy(model, rank=rank, device=device)
+            for rank, quantize in ((32, "none"), (32, "nf4"), (0, "none")) if args.model is None else ((32, "none"), (32, "nf4")):
+                policy = fd_mini.Policy(model, rank=rank, quantize=quantize, device=device)
                 vocabulary = len(policy.head)
                 prompts = [[1 + (7 * i + t) % (vocabulary - 1) for t in range(16 + i % 33)] for i in range(args.batch)]
                 # about one token in 32 is a stop: lengths spread as those of real proofs do
@@ -90,8 +92,9 @@ def main():
                         clock(lambda: [c for c, _ in fd_mini.sample(policy, prompts, length, generator=g, batch_size=args.batch)],
                               policy, ours)
                     theirs, ours = max(theirs[1:]), max(ours[1:])
-                    name = f"LoRA rank {rank}" if rank else "no adapters"
-                    print(f"{device:8}{name:16}{case:10}{theirs:16,.0f}{ours:15,.0f}{ours / theirs:8.2f}", flush=True)
+                    form = "NF4" if policy.four_bit else str(policy.head.dtype).removeprefix("torch.")
+                    name = f"{form}, {f'rank {rank}' if rank else 'no LoRA'}"
+                    print(f"{device:8}{name:18}{case:10}{theirs:16,.0f}{ours:15,.0f}{ours / theirs:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

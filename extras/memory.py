@@ -57,10 +57,14 @@ def plan(config, form: str, rank: int, row_tokens: int, free: float, rows=None, 
                              f"{(0.95 * free - room) / GIB:.1f}. Lower {flag}, or --lora-rank")
     return parts | {"rows": rows, "micro_tokens": micro_tokens}
 
+def peaks(parts: dict) -> tuple[float, float]:
+    """Bytes at the peak of sampling and of training, which take turns."""
+    common = sum(parts[name] for name in ("weights", "adapters, optimiser, teacher", "fixed (estimate)"))
+    return common + parts["KV cache"], common + parts["activations"] + parts["head chunk"]
+
 def table(parts: dict, free: float) -> str:
     """The plan as text: its parts, the two peaks, and what is free."""
-    common = sum(parts[name] for name in ("weights", "adapters, optimiser, teacher", "fixed (estimate)"))
-    sampling, training = common + parts["KV cache"], common + parts["activations"] + parts["head chunk"]
+    sampling, training = peaks(parts)
     lines = [f"  {name:30}{size / GIB:7.2f} GiB" for name, size in parts.items() if name not in ("rows", "micro_tokens")]
     return "\n".join(["memory plan:", *lines, f"  {'peak in sampling, training':30}{sampling / GIB:7.2f}, {training / GIB:.2f} of {free / GIB:.1f} GiB free",
                       f"  {parts['rows']} rows are sampled at once, a micro-batch has up to {parts['micro_tokens']} tokens"])
@@ -73,5 +77,12 @@ def fit(cfg, policy) -> None:
     form = "nf4" if policy.four_bit else "bf16" if policy.head.dtype == torch.bfloat16 else "fp32"
     longest = min(policy.max_positions, cfg.max_new_tokens + 1024)  # a prompt with feedback seldom has more
     parts = plan(config, form, policy.rank, longest, free, None, cfg.micro_tokens, 6 if cfg.algo == "grpo" else 5)  # and the reference
-    policy.rollout_batch, cfg.micro_tokens = parts["rows"], parts["micro_tokens"]
+    policy.rollout_batch, cfg.micro_tokens, policy.planned_peak = parts["rows"], parts["micro_tokens"], max(peaks(parts))
     print(table(parts, free), flush=True)
+
+def measured(policy) -> str:
+    """The line after the first step: what torch's allocator held at its peak, beside the plan."""
+    import torch
+    tensors, held = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return (f"  measured peak: {tensors / GIB:.2f} GiB in tensors, {held / GIB:.2f} held by torch; planned {policy.planned_peak / GIB:.2f}, of which "
+            f"{FIXED / GIB:.1f} for CUDA itself, which torch does not count, and for fragmentation")

@@ -1,4 +1,6 @@
 """The memory plan against arithmetic by hand, and against the bytes of real tensors."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config
@@ -52,7 +54,7 @@ def test_weights_and_adapters_are_the_bytes_of_the_real_tensors(tmp_path, quanti
     assert total - norms == plan
 
 
-def test_batch_sizes_are_chosen_to_fit_and_the_line_says_what_to_lower():
+def test_batch_sizes_are_chosen_to_fit_and_the_line_says_what_to_lower(monkeypatch):
     parts = memory.plan(DEEPSEEK, "nf4", 32, 2048, 22 * GIB)
     common = parts["weights"] + parts["adapters, optimiser, teacher"] + parts["fixed (estimate)"]
     assert common + parts["KV cache"] <= 0.95 * 22 * GIB < common + memory.kv_cache(DEEPSEEK, parts["rows"] + 1, 2048)
@@ -60,6 +62,13 @@ def test_batch_sizes_are_chosen_to_fit_and_the_line_says_what_to_lower():
     assert 10 <= parts["rows"] <= 16, "14 to 15 GiB of cache at 0.94 GiB a row"
     shown = memory.table(parts, 22 * GIB)
     assert f"{parts['rows']} rows are sampled at once" in shown and "4.74 GiB" in shown
+    sampling, training = memory.peaks(parts)
+    assert (sampling, training) == (common + parts["KV cache"], common + parts["activations"] + parts["head chunk"])
+    assert f"{sampling / GIB:.2f}, {training / GIB:.2f} of 22.0 GiB free" in shown
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7.5 * GIB)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 8 * GIB)
+    line = memory.measured(SimpleNamespace(planned_peak=10 * GIB))
+    assert "7.50 GiB in tensors, 8.00 held by torch; planned 10.00" in line and "1.6 for CUDA itself" in line
     with pytest.raises(ValueError, match="Lower --max-new-tokens"):
         memory.plan(DEEPSEEK, "bf16", 32, 4096, 16 * GIB)
     with pytest.raises(ValueError, match="Lower --micro-tokens"):
