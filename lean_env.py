@@ -51,7 +51,7 @@ class Verdict:
 @dataclass
 class Rollout:
     """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text` does not; `sampled[i]` is
-    False for tool output, which attention sees and losses do not; `conversation` is all of it as text, where there were tools."""
+    False for tool output: attention sees it, losses do not. With tools: `conversation` is all of it, `file` what was proved."""
     theorem: Theorem
     prompt_ids: list
     completion_ids: list
@@ -61,6 +61,7 @@ class Rollout:
     finished: bool = False
     text: str = ""
     conversation: str = ""
+    file: str = ""
 
 
 # Where a name ends is Lean's rule to the letter: `Aᵀnotation` holds a keyword, `αnotation` does not. After a symbol
@@ -74,6 +75,7 @@ TOKEN = re.compile(rf'''
   | (?P<broken>"|«|-/)
   | (?P<other>\#\w+|0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|:=|\S)
   | \s+''', re.X | re.S)
+IMPORTS = re.compile(r"(?m)^(?:(?:public|meta)[ \t]+)?import[ \t]+\S+|^prelude\b")
 OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
 
 
@@ -248,8 +250,7 @@ class LeanEnv:
         must compile and prove its theorem under its name; helper lemmas and definitions may stand beside it. Imports
         are ours, its own are blanked out. Lines of messages count in the file. `sketch`: `sorry` gets as far as Lean,
         whose messages then speak about the rest; the verdict is `cheat` all the same."""
-        own = re.compile(r"(?m)^(?:(?:public|meta)[ \t]+)?import[ \t]+\S+|^prelude\b")
-        jobs = [(t.header, t.statement, own.sub(lambda m: " " * len(m[0]), text), True) for t, text in jobs]
+        jobs = [(t.header, t.statement, IMPORTS.sub(lambda m: " " * len(m[0]), text), True) for t, text in jobs]
         return self._check(jobs, guard=partial(_guard, sketch=sketch))
 
     def _check(self, jobs, guard=_guard):

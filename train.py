@@ -309,8 +309,8 @@ def report(cfg, out, policy, env, valid, step):
 
 def record(step, rollout):
     """A rollout as a line of rollouts.jsonl."""
-    kept = {name: getattr(rollout, name) for name in ("text", "feedback", "finished", "prompt_ids", "completion_ids")}
-    return {"step": step, "name": rollout.theorem.name, "statement": rollout.theorem.statement,
+    kept = {name: getattr(rollout, name) for name in ("text", "file", "feedback", "finished", "prompt_ids", "completion_ids")}
+    return {"step": step, "name": rollout.theorem.name, "header": rollout.theorem.header, "statement": rollout.theorem.statement,
             "status": rollout.verdict.status, "messages": rollout.verdict.messages, **kept}
 
 def line(step, steps, m):

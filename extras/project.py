@@ -23,6 +23,9 @@ rev = "{version}"
 
 [[lean_lib]]
 name = "Check"
+
+[[lean_lib]]
+name = "Proofs"
 ''',
     "Check.lean": "import Mathlib\n\nexample (a b : ℝ) : a * b = b * a := by ring\n",
 }

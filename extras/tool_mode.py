@@ -75,12 +75,15 @@ def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="st
         judged = time.perf_counter()
         filed = [i for i, folder in enumerate(folders) if folder.exists()]  # these wrote files; the others' answers share processes
         bare = [i for i, folder in enumerate(folders) if not folder.exists()]
-        verdicts = dict(zip(bare, env.check([(theorems[i], extract_proof(rollouts[i].text)) for i in bare])))
+        verdicts = {i: (v, "") for i, v in zip(bare, env.check([(theorems[i], extract_proof(rollouts[i].text)) for i in bare]))}
         final = [rollouts[i].text for i in filed]
         final = [f"{theorems[i].statement} := {extract_proof(t)}" if t.strip() else "" for i, t in zip(filed, final)]
         verdicts |= dict(zip(filed, final_verdicts(env, [(theorems[i], folders[i], t) for i, t in zip(filed, final)])))
+        final = dict(zip(filed, final))
         for i, rollout in enumerate(rollouts):
-            rollout.verdict = verdicts[i]
+            rollout.verdict, rollout.file = verdicts[i]
+            if rollout.file and rollout.file != final[i]:  # what counts is not what it said last: feedback is about this
+                rollout.text = f"```lean\n{rollout.file}\n```"
     if timings is not None:
         timings.update(sample=judged - clock, lean=time.perf_counter() - judged)
     return rollouts

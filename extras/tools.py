@@ -333,11 +333,11 @@ def _search_here(pattern, name):
 # ---- the verdict
 def final_verdict(env, theorem, folder, text=""):
     """`final_verdicts` for one attempt."""
-    return final_verdicts(env, [(theorem, folder, text)])[0]
+    return final_verdicts(env, [(theorem, folder, text)])[0][0]
 
 
 def final_verdicts(env, attempts):
-    """[(Theorem, folder, final answer in Lean or "")] -> [Verdict]. Solved, as in the paper: something written proves
+    """[(Theorem, folder, final answer in Lean or "")] -> [(Verdict, the file that was proved or "")]. Solved, as in the paper: something written proves
     the statement, by the judgement of `check_files` and not by what a tool said. Judged are the final answer, then the
     written files from the newest back, until one is proved; when none is, the verdict is the first one's, or Lean's own
     failure on one of them."""
@@ -346,15 +346,16 @@ def final_verdicts(env, attempts):
     queues = [[_as_file(theorem, text) for text in [final, *_written(folder)] if text.strip()]
               for theorem, folder, final in attempts]
     nothing = [dict(severity="error", line=1, column=0, data="no file was written and no answer was given")]
-    verdicts = [None if queue else Verdict("rejected", nothing) for queue in queues]
+    verdicts, proved = [None if queue else Verdict("rejected", nothing) for queue in queues], [""] * len(queues)
     while turn := [i for i, queue in enumerate(queues) if queue]:
-        for i, verdict in zip(turn, env.check_files([(attempts[i][0], queues[i].pop(0)) for i in turn])):
+        for i, verdict in zip(turn, env.check_files([(attempts[i][0], queues[i][0]) for i in turn])):
+            text = queues[i].pop(0)
             # the machine's failure on a file is no evidence that the attempt is wrong: it outweighs a rejection
             if verdicts[i] is None or verdict.status in ("proved", "timeout", "crash"):
                 verdicts[i] = verdict
             if verdict.status == "proved":
-                queues[i].clear()
-    return verdicts
+                queues[i], proved[i] = [], text
+    return list(zip(verdicts, proved))
 
 
 if __name__ == "__main__":

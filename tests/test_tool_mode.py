@@ -1,11 +1,13 @@
 """Tool mode end to end: calls inside one generation, tool output seen and not learnt, the verdict on what was written."""
-import torch
+import dataclasses
+
 import pytest
+import torch
 
 import fd_mini
 from eval import load_rows, theorem_of
 from extras import tool_mode
-from feedback import make_feedback, tutor
+from feedback import extract_proof, make_feedback, tutor
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
 
 torch.set_num_threads(1)
@@ -58,6 +60,16 @@ def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(po
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, 0)
     assert rollout.verdict.status == "proved", rollout.conversation
     assert "wrote a.lean" in rollout.conversation and "It compiles and proves the theorem." in rollout.conversation
+    assert rollout.file == f"{NAT.statement} := Nat.add_comm a b\n" and extract_proof(rollout.text) == "Nat.add_comm a b"
+    rollout.theorem = dataclasses.replace(NAT, proof=None)  # then the feedback is about what was proved
+    assert make_feedback("lean").write([rollout]) == ["An example of a correct solution:\nNat.add_comm a b"]
+    assert "Keep `Nat.add_comm a b`" in tutor(rollout)
+
+
+def test_a_wrong_last_word_after_a_right_file_is_not_what_feedback_praises(policy, env, monkeypatch):
+    scripted(policy, monkeypatch, ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"], ["  exact Nat.add_comm b a"])
+    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, 0)
+    assert rollout.verdict.status == "proved" and extract_proof(rollout.text) == "Nat.add_comm a b"
 
 
 def test_tool_output_and_turns_are_limited(policy, env, monkeypatch):

@@ -240,7 +240,9 @@ def test_solved_means_that_something_written_proves_the_statement(env, tmp_path)
                 (T, write("d"), "by\n  exact Nat.mul_comm a b"), (T, write("e", GOOD), "by\n  exact rfl"),
                 (T, write("f", WRONG), "-- theorem\n" + GOOD), (T, write("g", other), ""), (T, tmp_path / "none", ""),
                 (T, write("h", f"{T.statement} := by sorry"), "by\n  rfl"), (T, write("i", "axiom t : 1 = 1"), "")]
-    verdicts = final_verdicts(env, attempts)
+    verdicts, files = zip(*final_verdicts(env, attempts))
+    assert [bool(file) for file in files] == [verdict.status == "proved" for verdict in verdicts]
+    assert files[0] == files[1] == GOOD and files[3] == f"{T.statement} := by\n  exact Nat.mul_comm a b"
     assert [verdict.status for verdict in verdicts] == ["proved", "proved", "rejected", "proved", "proved", "proved",
                                                         "rejected", "rejected", "rejected", "cheat"]
     assert verdicts[7].messages[0]["data"] == "no file was written and no answer was given"

@@ -1,0 +1,60 @@
+"""extras/proofs.py: what it writes for an external checker compiles with real Lean, says what was proved, and nothing else."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train
+from extras import proofs
+from lean_env import LeanEnv, Rollout, Theorem, Verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+ONE = Theorem("one", "theorem t (p : Prop) (h : p) : p")
+TWO = Theorem("two", "theorem Two.t (a b : Nat) : a + b = b + a", "-- a header\n")
+
+
+def rollout(theorem, text, status="proved", file=""):
+    return Rollout(theorem, [1], [2], [True], Verdict(status), "1. Go on.", True, text, file=file)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's records as train.py writes them: two ways to prove `one`, one of them twice, a wrong one, and a file with a helper."""
+    helper = "import Mathlib\ntheorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n" + TWO.statement + " := helper a b\n"
+    rollouts = [rollout(ONE, "  exact h"), rollout(ONE, "  assumption"), rollout(ONE, "  exact h"), rollout(ONE, "  exact p", "rejected"),
+                rollout(TWO, f"```lean\n{helper}\n```", file=helper)]
+    train.append(tmp_path / "rollouts.jsonl", *(train.record(1, r) for r in rollouts))
+    (tmp_path / "config.json").write_text(json.dumps({"lean_project": ""}))
+    return tmp_path
+
+
+def test_every_proof_becomes_a_challenge_and_a_solution_that_real_lean_compiles(run):
+    done = subprocess.run([sys.executable, "extras/proofs.py", str(run)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"3 proofs in {run / 'proofs'}\n", done.stderr
+    env = LeanEnv(lean="wheel", timeout=20)
+    for n, name in enumerate(("t", "t", "Two.t"), 1):
+        config = json.loads((run / "proofs" / f"P000{n}.json").read_text())
+        assert config == {"challenge_module": f"Proofs.P000{n}.Challenge", "solution_module": f"Proofs.P000{n}.Solution", "theorem_names": [name],
+                          "permitted_axioms": ["Classical.choice", "Quot.sound", "propext"]}
+        texts = [(run / "proofs" / config[f"{which}_module"].replace(".", "/")).with_suffix(".lean").read_text() for which in ("challenge", "solution")]
+        for text, sorry in zip(texts, (True, False)):
+            code, messages, _ = env.read(f"{env.prelude}{text}\n#print axioms {name}\n", 20)
+            assert code == 0 and not any(m["severity"] == "error" for m in messages), messages
+            assert any("sorryAx" in m["data"] for m in messages) == sorry
+    assert "theorem helper" in texts[1] and "import" not in texts[1] and texts[1].startswith("-- a header\n")
+
+
+def test_the_files_are_made_anew_and_where_there_is_nothing_one_line_says_so(run, tmp_path_factory):
+    assert proofs.write(run) == 3
+    (run / "proofs" / "P0009.json").write_text("{}")
+    assert proofs.write(run) == 3 and not (run / "proofs" / "P0009.json").exists()
+    lines = (run / "rollouts.jsonl").read_text().splitlines(True)
+    (run / "rollouts.jsonl").write_text(lines[3] + lines[0][:40])  # a wrong one and a torn one
+    with pytest.raises(ValueError, match="records no proof yet"):
+        proofs.write(run)
+    with pytest.raises(ValueError, match="Give the folder of a run"):
+        proofs.write(tmp_path_factory.mktemp("empty"))
+    done = subprocess.run([sys.executable, "extras/proofs.py", str(run / "none")], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith("proofs.py: ") and done.stderr.count("\n") == 1
