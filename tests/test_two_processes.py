@@ -103,5 +103,5 @@ def test_ctrl_c_ends_both_after_the_same_step_and_saves_it(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)  # to the launcher, which passes it on
     text, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode != 0 and "Go on with: torchrun --standalone --nproc_per_node=2 train.py --eval-every 0" in text, text
     assert torch.load(out / "ckpt" / "state.pt", weights_only=True)["step"] == rows_of(out / "log.jsonl")[-1]["step"] < 400, text
