@@ -1,8 +1,6 @@
 """What the teacher is told: every source of feedback, and how feedback is worded into the prompt.
-
 The teacher is the same model as the student; all it knows more is a text F(y) about the student's attempt y. Here are the
-prompts without and with F(y), the way back from a completion to a proof, and the sources of F(y), asked after every attempt.
-"""
+prompts without and with F(y), the way back from a completion to a proof, and the sources of F(y), asked after every attempt."""
 import os
 import re
 from bisect import bisect_right
@@ -22,8 +20,7 @@ def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_t
     never from the problem; ValueError when the problem alone does not fit. Worked example, feedback "1. Write `intro`.":
         student:                             theorem t (p : Prop) : p → p := by⏎
         teacher:  /- 1. Write `intro`. -/⏎   theorem t (p : Prop) : p → p := by⏎
-    and both go on with "  intro h⏎  exact h". style: this is "plain"; see prompt_text for "fence" and "chat"; None: chat where the
-    tokenizer has a template. The template, as it is by default (thinking!), adds the same assistant header to both prompts."""
+    and both go on with "  intro h⏎  exact h". style: see prompt_text, this is "plain"; None: chat where there is a template."""
     style = style or ("chat" if tokenizer.chat_template else "plain")
     tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content[:1] == "<"]  # <think> too
     def encode(words: list[str]) -> list[int]:
@@ -31,7 +28,8 @@ def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_t
         if style != "chat":
             ids = tokenizer(text)["input_ids"]
             return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers end every text
-        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        told = dict(tools=getattr(tokenizer, "tools", None), tokenize=False, add_generation_prompt=True)  # see extras/tool_mode.py
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], **told)
         return tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written the special tokens
     words, room = re.findall(r"\s*\S{1,20}", feedback or ""), float("inf") if max_tokens is None else max_tokens
     fit = bisect_right(range(len(words) + 1), room, key=lambda n: len(encode(words[:n]))) - 1  # the most words that fit
@@ -121,7 +119,9 @@ def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
     if wanted and sound:  # `intro` and `constructor` follow from the goal's shape, the first other line is the decision
         return f"keep `{next((step for step in wanted if not step.startswith(('intro', 'constructor'))), wanted[-1])}`"
     errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
-    return f"avoid the error: {errors[0]}" if errors else "prove the statement itself, without `sorry` or new axioms"
+    goals = re.findall(r"⊢ (.*)", "\n".join(m["data"] for m in verdict.messages))  # an error's, or what --lean dojo adds
+    goal = f"; the goal is `{goals[0]}`" if errors and goals and "⊢" not in errors[0] else ""
+    return f"avoid the error: {errors[0]}{goal}" if errors else "prove the statement itself, without `sorry` or new axioms"
 
 # What is demanded of a language model; style N takes the first N (the paper's four nested prompts, in our words).
 LEVELS = [

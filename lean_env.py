@@ -26,7 +26,6 @@ ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 # Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of memory.
 FLAGS = ["--json", "-Dlinter.all=false", "--tstack=65536", "-DmaxErrors=100000"]
 
-
 @dataclass(frozen=True)
 class Theorem:
     """`statement`: the text from `theorem` up to, not including, `:=`. `header`: what stands before it (imports,
@@ -35,7 +34,6 @@ class Theorem:
     statement: str
     header: str | None = None
     proof: str | None = None
-
 
 @dataclass
 class Verdict:
@@ -46,7 +44,6 @@ class Verdict:
     messages: list = field(default_factory=list)
     axioms: list = field(default_factory=list)
     seconds: float = 0.0
-
 
 @dataclass
 class Rollout:
@@ -63,7 +60,6 @@ class Rollout:
     conversation: str = ""
     file: str = ""
 
-
 # Where a name ends is Lean's rule to the letter: `Aᵀnotation` holds a keyword, `αnotation` does not. After a symbol
 # `--` and `/-` may belong to it (`x <--y`, `{x //-x}`), so there the text goes on.
 LETTER = "A-Za-z_À-ÖØ-öø-ſΑ-ΟΡΤ-Ωα-κμ-ϻἀ-῾℀-⅏𝒜-𝖟"
@@ -75,9 +71,8 @@ TOKEN = re.compile(rf'''
   | (?P<broken>"|«|-/)
   | (?P<other>\#\w+|0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|:=|\S)
   | \s+''', re.X | re.S)
-IMPORTS = re.compile(r"(?m)^(?:(?:public|meta)[ \t]+)?import[ \t]+\S+|^prelude\b")
+IMPORTS = re.compile(r"(?m)^[ \t]*(?:(?:public|private|meta)[ \t]+)*import[ \t]+(?:all[ \t]+)?\S+|^(?:prelude|module)[ \t]*$")
 OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
-
 
 def tokens(text):
     """Lean text -> ([(token, offset)], ok), a dotted name in one piece, comments and strings left out. `ok` is False
@@ -104,26 +99,25 @@ def tokens(text):
         ok = ok and not m["broken"]
     return found, bool(ok and not stack)
 
-
 # Words that no honest proof has: they assume what is to be shown, change what is read, or run code while Lean reads.
 CHEAT = set("""sorry admit stop axiom opaque unsafe native_decide native implemented_by extern csimp import initialize
 builtin_initialize macro macro_rules elab elab_rules by_elab syntax declare_syntax_cat notation notation3 infix infixl
 infixr prefix postfix binder_predicate simproc dsimproc simproc_decl dsimproc_decl run_cmd run_tac run_elab run_meta
 meta include_str register_option register_simp_attr register_label_attr register_tactic_tag tactic_extension
-register_error_explanation declare_config_elab #eval #eval! #exit #guard #html""".split())
-# Every door to Lean's own machinery and to files stands in one of two namespaces.
-CHEAT_NAMES = set("sorryAx lcProof unsafeCast ofReduceBool reduceBool reduceNat trustCompiler addDecl Lean IO".split())
-OPTIONS = re.compile(r"max(RecDepth|Heartbeats)|synthInstance\.max\w+|(pp|linter)\.[\w.]+|(relaxedA|a)utoImplicit")
+register_error_explanation declare_config_elab declare_command_config_elab #eval #eval! #exit #guard #html""".split())
+# The doors to Lean's own machinery and to files stand in the namespaces at the end.
+CHEAT_NAMES = set("sorryAx lcProof unsafeCast ofReduceBool reduceBool reduceNat trustCompiler addDecl Lean IO System Aesop Qq".split())
+OPTIONS = re.compile(r"max(RecDepth|Heartbeats)|synthInstance\.max\w+|(pp|linter)\.[\w.]+|(relaxedA|a)utoImplicit|tactic\.hygienic"
+                     r"|exponentiation\.threshold")
 ATTRIBUTES = set("""simp simps ext refl rfl symm trans congr gcongr mono reducible irreducible semireducible inline
 always_inline noinline specialize elab_as_elim induction_eliminator cases_eliminator match_pattern instance coe class
-default_instance norm_cast push_cast field_simps fun_prop bound nolint deprecated local scoped""".split())
+default_instance norm_cast push_cast field_simps fun_prop bound nolint deprecated local scoped grind simps!""".split())
 # These start a command, or search the whole file: a proof that has one is checked in a process of its own.
 COMMAND = set("""theorem lemma def abbrev example instance class structure inductive coinductive variable universe
 section namespace end export attribute mutual private protected public noncomputable partial nonrec deriving include
 omit local scoped open set_option add_decl_doc alias recall recommended_spelling deprecated gen_injective_theorems
 init_quot unlock_limits deprecated_syntax grind_pattern unif_hint library_note assert_not_exists assert_not_imported
 irreducible_def exact? apply? rw? try? hint observe?""".split())
-
 
 def _guard(text, embedded, sketch=False):
     """-> ((cheat word, offset) or None, must be alone: bool). Keywords count as whole names, constants as any part, and
@@ -146,23 +140,28 @@ def _guard(text, embedded, sketch=False):
     at_margin = not embedded and any(at and text[at - 1] == "\n" for _, at in found)
     return cheat, not ok or at_margin or any(w in COMMAND or re.match(r"#\w", w) for w, _ in found)
 
-
-def _closing(text):
-    """The `end`s that a file leaves out -> lines that close its scopes. Where this misreads a file, Lean objects."""
+def _scopes(text):
+    """The namespaces, sections and `mutual`s that a text leaves open: [(word, name)]. Where this misreads it, Lean objects."""
     scopes = []
     for word, at in tokens(text)[0]:
         m = re.compile(rf"[ \t]+({PART}(?:\.{PART})*)").match(text, at + len(word))
         names = m[1].split(".") if m and m[1] not in COMMAND else [""]
         if word in ("namespace", "section", "mutual"):
-            scopes += names
+            scopes += [(word, name) for name in names]
         elif word == "end":
             del scopes[-len(names):]
-    return "".join(f"end {name}\n" for name in reversed(scopes))
+    return scopes
 
+def _without(header, text):
+    """A file that begins with the theorem's header, as its author was shown it: blanked there, for ours stands before it."""
+    words, found = [word for word, _ in tokens(IMPORTS.sub("", header))[0]], tokens(text)[0]
+    if not words or [word for word, _ in found[:len(words)]] != words:
+        return text
+    end = found[len(words) - 1][1] + len(words[-1])
+    return re.sub(r"\S", " ", text[:end]) + text[end:]
 
 def _split_statement(statement):
     """-> (name, universes, binders, type) of "theorem NAME.{u} BINDERS : TYPE"; the first ":" outside brackets splits.
-
     >>> _split_statement("theorem t (h : 1 = 1 := rfl) : 1 = 1")
     ("t", "", " (h : 1 = 1 := rfl) ", " 1 = 1")
     """
@@ -179,8 +178,7 @@ def _split_statement(statement):
             return name, universes, statement[start:at], statement[at + 1:]
     raise ValueError(f"the statement of {name} has no `: TYPE` outside its binders: {statement[:60]!r}")
 
-
-def _job_text(job, statement, text, whole):
+def _job_text(job, header, statement, text, whole):
     """The lines that put one proof (or one `whole` file) to Lean, in four parts, each of whole lines: our beginning,
     what the prover wrote, our probe, our end. Lean's messages are told apart by their lines. `job` is a name that
     nobody can predict; what a probe prints counts only with that name, at that place."""
@@ -189,9 +187,11 @@ def _job_text(job, statement, text, whole):
     opened = f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n" if outer else ""
     if whole:  # Our statement is read before the prover can change how; use of its `sorry` shows in the axioms (`_`: so
         # that `exact?` overlooks it). Our section ends before the probe: options, variables and opens end with it.
+        inside = "".join(f"{name}." for word, name in _scopes(header) if word == "namespace")
+        closing = "".join(f"end {name}\n" for _, name in reversed(_scopes(text)))
         reference = f"{opened}theorem _ref_{job}{universes}{binders}:{type_}\n:= sorry\n" + "end\n" * bool(opened)
-        probe = f"theorem probe_{job} : type_of% @_ref_{job} := @_root_.{name}\n#print axioms probe_{job}\n"
-        return f"{reference}section {job}\n", f"{text}\n", f"{_closing(text)}end {job}\n{probe}", "\n"
+        probe = f"theorem probe_{job} : type_of% @_ref_{job} := @_root_.{inside}{name}\n#print axioms probe_{job}\n"
+        return f"{reference}section {job}\n", f"{text}\n", f"{closing}end {job}\n{probe}", "\n"
     restated = f"∀ {binders}\n, {type_}" if tokens(binders)[0] else type_
     return (f"{opened}namespace {job}\n",
             f"{statement} := {text}\n",
@@ -199,7 +199,6 @@ def _job_text(job, statement, text, whole):
             f"example : True := by first | exact True.intro | exact ({text}\n)\n"
             f"theorem probe_{job}{universes} : {restated}\n:= @{job}.{name}\n#print axioms probe_{job}\n",
             f"end {job}\n" + "end\n" * bool(opened))
-
 
 class LeanEnv:
     """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", a `lean` program, "kimina:URL" (a server) or
@@ -232,8 +231,7 @@ class LeanEnv:
     def describe(self):
         """One line: which Lean this is, and its version."""
         _, out, _ = native.run([*self.argv, FLAGS[2], "--version"], self.cwd, self.env, 60, self.memory)
-        place = f"project {self.cwd}" if self.cwd else self.argv[0]
-        place = f"the wheel {native.WHEEL} (embedded)" if self.embedded else place
+        place = f"the wheel {native.WHEEL} (embedded)" if self.embedded else f"project {self.cwd}" if self.cwd else self.argv[0]
         return f"Lean {(re.search(r'version ([^ ,)]+)', out) or ['', '?'])[1]} from {place}"
 
     def check(self, jobs):
@@ -250,7 +248,8 @@ class LeanEnv:
         must compile and prove its theorem under its name; helper lemmas and definitions may stand beside it. Imports
         are ours, its own are blanked out. Lines of messages count in the file. `sketch`: `sorry` gets as far as Lean,
         whose messages then speak about the rest; the verdict is `cheat` all the same."""
-        jobs = [(t.header, t.statement, IMPORTS.sub(lambda m: " " * len(m[0]), text), True) for t, text in jobs]
+        blank = lambda t, text: _without(t.header or self.header, IMPORTS.sub(lambda m: re.sub(r"\S", " ", m[0]), text))  # noqa: E731
+        jobs = [(t.header, t.statement, blank(t, text), True) for t, text in jobs]
         return self._check(jobs, guard=partial(_guard, sketch=sketch))
 
     def _check(self, jobs, guard=_guard):
@@ -302,10 +301,11 @@ class LeanEnv:
     def _lean(self, jobs):
         """One process for jobs with one header -> (verdicts, None or why not to trust them: "timeout" | "crash")."""
         secret = f"J{secrets.token_hex(8)}"
-        text = f"{self.prelude}{self.header if jobs[0][0] is None else jobs[0][0]}\n"
+        header = self.header if jobs[0][0] is None else jobs[0][0]
+        text = f"{self.prelude}{header}\n"
         places = []  # of each job: the first line of the prover's text, of the probe, of `#print axioms`, of our end
         for k, (_, *job) in enumerate(jobs):
-            before, asked, probe, after = _job_text(f"{secret}_{k}", *job)
+            before, asked, probe, after = _job_text(f"{secret}_{k}", header, *job)
             first = text.count("\n") + before.count("\n") + 1
             end = first + asked.count("\n") + probe.count("\n")
             places.append((first, first + asked.count("\n"), end - 1, end))
@@ -324,12 +324,12 @@ class LeanEnv:
         (statement, text, whole), (first, probe, last, after) = asked, places
         lines, own, failed, answer = (text if whole else f"{statement} := {text}").split("\n"), [], False, None
         for m in messages:
-            if m["line"] == last and m["column"] == 0 and re.match(rf"'(?:{job}\.)?probe_{job}' ", m["data"]):
+            if m["line"] == last and m["column"] == 0 and re.match(rf"'(?:\S+\.)?probe_{job}' ", m["data"]):
                 answer = m["data"] if m["severity"] == "information" else None
             elif first <= m["line"] < probe or (m["line"], m["column"]) == (probe, 0) or alone and m["line"] >= after:
                 data = re.sub(r"unexpected token '(example|theorem|end)'", "unexpected end of input", m["data"])
                 data = data.replace(f"{job}.", "") if f"`{job}`" not in data else "something is left open at the end"
-                m = dict(m, line=m["line"] - first + 1, data=data)
+                m = dict(m, line=m["line"] - first + 1, data=data[:4000])
                 if m["line"] > len(lines):  # Lean met the end of the prover's text, at our next word
                     m.update(line=len(lines), column=len(lines[-1]))
                 own.append(m)
@@ -338,13 +338,13 @@ class LeanEnv:
         sorry = any([m.pop("kind") == "hasSorry" for m in own])
         axioms = re.findall(r"[^\s\[\],]+", answer.partition("axioms: ")[2]) if answer else []
         errors = any(m["severity"] == "error" for m in own)
+        own = own[:100]  # a prover can make Lean print megabytes
         if answer is None and not failed and not (alone and errors):
             return Verdict("unanswered", own)
         if errors or answer is None or failed:
             silent = dict(severity="error", line=1, column=0, data="this does not prove the theorem as stated")
             return Verdict("rejected", own if errors else [*own, silent])
         return Verdict("cheat" if sorry or not ALLOWED_AXIOMS.issuperset(axioms) else "proved", own, axioms)
-
 
 if __name__ == "__main__":  # python lean_env.py setup DIR [--mathlib VERSION]
     raise SystemExit(import_module("extras.project").main())

@@ -30,7 +30,7 @@ def attach(env, url, header):
     try:
         requests.get(f"{url}/health", timeout=10)
         _, messages, _ = read(url, f"{env.header}\n#eval Lean.versionString", 300)  # the first import of Mathlib takes its time
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:
         raise SystemExit(f"--lean kimina: nothing answers at {url} ({type(error).__name__}). Start a Kimina Lean Server there (docker "
                          "run -p 8000:8000 projectnumina/kimina-lean-server:2.0.0) or use another --lean") from None
     except RuntimeError as error:

@@ -6,14 +6,15 @@ until the final answer, the token limit or TURNS calls. Tool output counts towar
 and teacher both attend to it, no loss touches it (fd_mini.states). The verdict is Lean's on what was written (extras/tools.py).
 """
 import dataclasses
+import re
 import tempfile
 import time
 from pathlib import Path
 
 import fd_mini
-from extras.tools import answer, find_call, final_verdicts, run_tools, tool_output, tool_prompt
-from feedback import build_prompt, extract_proof
-from lean_env import Rollout
+from extras.tools import TOOLS, answer, find_call, final_verdicts, run_tools, tool_output, tool_prompt
+from feedback import answer_of, build_prompt, extract_proof
+from lean_env import IMPORTS, Rollout
 
 TURNS = 8  # calls in one attempt
 BRIEF = "-- #rg NAME searches\n"  # for the tiny prover, whose every word is expensive
@@ -24,10 +25,21 @@ def call_style(policy) -> str:
     return "text" if policy.style != "chat" else "xml" if "<function=" in template else "json"
 
 def equip(theorem, env, policy):
-    """The theorem with a header that tells of the tools, as a comment: the prompt has it, and Lean does not mind."""
+    """Tells the model about the tools: by its chat template where that can (student's and teacher's prompts alike, see build_prompt),
+    else by a comment in the theorem's header, behind the imports: the prompt has it, and Lean does not mind."""
+    if policy.style == "chat" and re.search(r"\btools\b", str(policy.tokenizer.chat_template)):
+        policy.tokenizer.tools = TOOLS
+        return theorem
     told = BRIEF if policy.style == "plain" else f"/- {tool_prompt(call_style(policy))} -/\n"
     header = env.header if theorem.header is None else theorem.header
-    return theorem if header.startswith(told) else dataclasses.replace(theorem, header=told + header)
+    at = max((m.end() + 1 for m in IMPORTS.finditer(header)), default=0)
+    return theorem if told in header else dataclasses.replace(theorem, header=f"{header[:at]}{told}{header[at:]}")
+
+def final_file(theorem, text):
+    """The final answer as a file: a chat's last lean block with all that stands beside the theorem, or the statement and its proof."""
+    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", answer_of(text), re.DOTALL)
+    whole = blocks and len(re.findall(r"^(?:theorem|lemma|def|abbrev|inductive|structure|instance)\b", blocks[-1], re.MULTILINE)) > 1
+    return blocks[-1] if whole else f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""
 
 def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator, batch_size=None):
     """B prompts (lists of ids) -> (completions, sampled, finished), B each; a completion holds calls, outputs and the answer."""
@@ -73,16 +85,16 @@ def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="st
             text = policy.tokenizer.decode([i for i in tokens if i not in policy.stop_ids], clean_up_tokenization_spaces=False)
             rollouts.append(Rollout(theorem, prompt, tokens, mask, finished=done, text=answer(text), conversation=text))
         judged = time.perf_counter()
-        filed = [i for i, folder in enumerate(folders) if folder.exists()]  # these wrote files; the others' answers share processes
-        bare = [i for i, folder in enumerate(folders) if not folder.exists()]
+        proofs = [f"{t.statement} := {extract_proof(r.text)}" for t, r in zip(theorems, rollouts)]
+        final = [final_file(t, r.text) for t, r in zip(theorems, rollouts)]
+        # these wrote files, or lemmas beside the theorem; the others' answers share processes
+        filed = [i for i, folder in enumerate(folders) if folder.exists() or final[i] not in ("", proofs[i])]
+        bare = [i for i in range(len(rollouts)) if i not in filed]
         verdicts = {i: (v, "") for i, v in zip(bare, env.check([(theorems[i], extract_proof(rollouts[i].text)) for i in bare]))}
-        final = [rollouts[i].text for i in filed]
-        final = [f"{theorems[i].statement} := {extract_proof(t)}" if t.strip() else "" for i, t in zip(filed, final)]
-        verdicts |= dict(zip(filed, final_verdicts(env, [(theorems[i], folders[i], t) for i, t in zip(filed, final)])))
-        final = dict(zip(filed, final))
+        verdicts |= dict(zip(filed, final_verdicts(env, [(theorems[i], folders[i], final[i]) for i in filed])))
         for i, rollout in enumerate(rollouts):
             rollout.verdict, rollout.file = verdicts[i]
-            if rollout.file and rollout.file != final[i]:  # what counts is not what it said last: feedback is about this
+            if rollout.file not in ("", final[i]):  # what counts is not what it said last: feedback is about this
                 rollout.text = f"```lean\n{rollout.file}\n```"
     if timings is not None:
         timings.update(sample=judged - clock, lean=time.perf_counter() - judged)

@@ -53,10 +53,11 @@ TOOLS = [{"type": "function", "function": {"name": name, "description": ABOUT[na
 
 
 def tool_prompt(style):
-    """The words that tell a model about the tools: "json" and "xml" a schema a line (a chat template that takes TOOLS
-    writes them better), "text" the three lines."""
+    """The words that tell a model about the tools, for one whose chat template does not: "json" and "xml" a schema a line
+    and the form of a call, "text" the three lines."""
     if style != "text":
-        return "\n".join(json.dumps(tool) for tool in TOOLS)
+        form = '{"name": NAME, "arguments": {...}}' if style == "json" else "<function=NAME><parameter=KEY>VALUE</parameter></function>"
+        return "\n".join(["Tools:", *map(json.dumps, TOOLS), f"To call one, write <tool_call>{form}</tool_call>; its output follows."])
     return ("Tools, each on lines of its own: `#rg REGEX` searches Mathlib. `#write NAME.lean`, then a Lean file, then "
             "`#end` writes the file. `#compile NAME.lean` compiles it. The output follows as a comment.")
 
@@ -72,7 +73,7 @@ class Call(NamedTuple):
 
 OPENING = re.compile(r"<tool_call>|^#(?:rg|write|compile)\b", re.M)
 CLOSED = re.compile(r"<tool_call>(?P<tags>(?s:.*?))</tool_call>|#rg[ \t](?P<rg>.*)\n|#compile[ \t]+(?P<compile>.*)\n"
-                    r"|#write[ \t]+(?P<write>.*)\n(?P<content>(?:.*\n)*?)#end[ \t]*\n"
+                    r"|#write[ \t]+(?P<write>.*)\n(?P<content>(?:.*\n)*?)#end[ \t\r]*\n"
                     r"|#(?P<bad>(?:rg|compile|write)(?![ \t]+\S).*)\n")
 
 
@@ -179,8 +180,9 @@ def _wrong(name, args):
         return f"there is no tool {name[:60]!r}; there are {', '.join(ARGS)}"
     if set(args) != set(ARGS[name]) or not all(isinstance(value, str) for value in args.values()):
         return f"{name} takes {' and '.join(ARGS[name])}, as text, and nothing else"
-    if "\0" in "".join(args.values()):
-        return "there is a zero byte in it"
+    text = "".join(args.values())
+    if "\0" in text or text != text.encode("utf-8", "replace").decode():  # half a surrogate pair, from an escape in JSON
+        return "there is a character in it that no file can hold"
 
 
 def _path(folder, path):
@@ -283,7 +285,7 @@ def search(env, pattern):
         return f"error: the search took longer than {SEARCH_SECONDS} s: use a simpler pattern"
     lines = [re.sub(rf"^{re.escape(CORE.name)}:\d+:|^\./", "", line) for line in out.split("\n") if line]
     if code not in (0, 1, -9):  # 1: nothing matches; -9: there was more than we wanted to read
-        return f"error: {lines[-1] if lines else 'this pattern cannot be searched'}"
+        return f"error: {' '.join(' '.join(lines).split())[:300] or 'this pattern cannot be searched'}"
     if not lines:
         return "no match"
     more = f"\n[more than {MAX_LINES} lines match; the first {MAX_LINES} are shown]" * (len(lines) > MAX_LINES)

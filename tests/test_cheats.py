@@ -240,6 +240,9 @@ HONEST = [
      "theorem Nat.t (n : Nat) : succ n = n + 1 := rfl"),
     ("a theorem in a namespace by namespace", "theorem Nat.t (n : Nat) : succ n = n + 1",
      "namespace Nat\ntheorem t (n : Nat) : succ n = n + 1 := rfl\nend Nat"),
+    ("options that only change names and limits", STEP,
+     f"set_option tactic.hygienic false in\nset_option exponentiation.threshold 3000 in\n{STEP} := by\n  exact h hp"),
+    ("imports as newer files have them", STEP, f"module\n\npublic meta import Mathlib\n  import all Mathlib\n{STEP} := h hp"),
     ("windows lines", STEP, f"-- a\r\n{STEP} := by\r\n  exact h hp\r\n"),
     ("a name that Lean knows, in a namespace", STEP, f"namespace A\ndef And := 1\nend A\n{STEP} := h hp"),
     ("a brace after a string", TRUE, f"theorem a (_ : \"x\" = \"x\") {{n : Nat}} : n = n := rfl\n{TRUE} := hp"),
@@ -285,6 +288,26 @@ def honest(env):
 @pytest.mark.parametrize("name", [name for name, *_ in HONEST])
 def test_an_honest_file_that_looks_suspicious_is_proved(honest, name):
     assert honest[name].status == "proved", honest[name]
+
+
+def test_a_file_may_repeat_the_header_it_was_shown(env):
+    header = "def f (n : Nat) : Nat := n + 1\nuniverse u\nnamespace Foo\n"
+    one, two = "theorem t (n : Nat) : f n = n + 1", "theorem u.t (α : Sort u) (a : α) : a = a"
+    for statement in (one, two):
+        theorem = Theorem("t", statement, header)
+        for start in ("", "import Mathlib\n" + header, "-- as asked\n" + header.replace(" :=", "  :=") + "/- now -/ "):
+            verdict = env.check_file(theorem, f"{start}{statement} := rfl")
+            assert verdict.status == "proved", (start, verdict)
+        wrong = env.check_file(theorem, f"import Mathlib\n{header}{statement} := by\n  exact wrong")
+        assert wrong.status == "rejected" and wrong.messages[0]["line"] == 6  # lines count in the file as it was written
+    other = header.replace("n + 1", "n")  # another definition under that name is not ours
+    assert env.check_file(Theorem("t", one, header), f"{other}{one} := rfl").status == "rejected"
+
+
+def test_a_flood_of_messages_is_cut(env):
+    file = f"theorem t (p : Prop) (hp : p) : p := hp\nnamespace {'N' * 5000}\ndef x := 1\n" + "#check x\n" * 300
+    verdict = env.check_file(Theorem("t", "theorem t (p : Prop) (hp : p) : p"), file)
+    assert len(verdict.messages) == 100 and all(len(m["data"]) <= 4000 for m in verdict.messages) and verdict.status == "proved"
 
 
 class Everything:

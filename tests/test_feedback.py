@@ -29,6 +29,16 @@ def rollout(text, status="rejected", theorem=AND, finished=True, errors=()):
 
 # --- the tutor ---
 
+def test_without_a_reference_the_tutor_quotes_leans_error_and_the_goal_it_is_about():
+    theorem = Theorem("t", "theorem t (p q : Prop) : p → q → p")
+    unsolved = "unsolved goals\np q : Prop\nh : p\n⊢ q → p"
+    assert tutor(rollout("  intro h", theorem=theorem, errors=[unsolved])) == "1. Avoid the error: unsolved goals p q : Prop h : p ⊢ q → p."
+    attempt = rollout("  intro h\n  exact g", theorem=theorem, errors=["Unknown identifier `g`"])
+    assert tutor(attempt) == "1. Avoid the error: Unknown identifier `g`."
+    attempt.verdict.messages.append({"severity": "information", "line": 3, "column": 2, "data": "p q : Prop\nh : p\n⊢ q → p"})  # of --lean dojo
+    assert tutor(attempt) == "1. Avoid the error: Unknown identifier `g`; the goal is `q → p`."
+
+
 
 def test_an_attempt_with_only_outdated_names_is_told_the_current_ones_in_the_order_of_the_reference():
     assert tutor(rollout("  assume h k\n  split\n  · exact h\n  · exact k")) == f"{NAMES}\n2. Keep `exact h`."

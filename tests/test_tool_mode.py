@@ -117,6 +117,29 @@ def test_the_tutor_orders_a_search_where_there_is_one():
     assert tutor(r).startswith("1. Search `add_comm`.")
 
 
+def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypatch):
+    monkeypatch.setattr(policy, "style", "chat")
+    monkeypatch.setattr(policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}{# knows tools #}")
+    monkeypatch.setattr(policy.tokenizer, "tools", None, raising=False)
+    block = f"theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n{NAT.statement} := helper a b"
+    scripted(policy, monkeypatch, [f"I say:\n```lean4\n{block}\n```\n", f"```lean4\n{NAT.statement} := Nat.add_comm a b\n```",
+                                   f"```lean4\n{block} + 1\n```"])
+    one, two, three = tool_mode.roll_out(policy, env, [NAT] * 3, 400, 0)
+    assert [r.verdict.status for r in (one, two, three)] == ["proved", "proved", "rejected"]
+    assert one.file.strip() == block and two.file == "" and "helper" in one.text
+
+
+def test_a_template_that_knows_tools_tells_of_them_to_student_and_teacher(monkeypatch):
+    policy = fd_mini.Policy("tiny", rank=4)
+    policy.style = "chat"
+    policy.tokenizer.chat_template = "{% for t in tools or [] %}<{{ t['function']['name'] }}>{% endfor %}{{ messages[0]['content'] }}"
+    theorem = tool_mode.equip(NAT, LeanEnv(), policy)
+    assert theorem == NAT
+    for feedback in (None, "1. Use `exact h`."):
+        text = policy.tokenizer.decode(tool_mode.build_prompt(policy.tokenizer, theorem, feedback, None, "chat"))
+        assert text.replace(" ", "").startswith("<lean_write_file><lean_check_file><rg_in_mathlib>"), text
+
+
 def test_chat_models_get_their_own_call_format(policy, monkeypatch):
     monkeypatch.setattr(policy, "style", "chat")
     monkeypatch.setattr(policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}")
@@ -124,4 +147,8 @@ def test_chat_models_get_their_own_call_format(policy, monkeypatch):
     monkeypatch.setattr(policy.tokenizer, "chat_template", "<tool_call><function=NAME>")
     assert tool_mode.call_style(policy) == "xml"
     theorem = theorem_of(load_rows("toy", "test")[0])
-    assert "lean_write_file" in tool_mode.equip(theorem, LeanEnv(), policy).header
+    header = tool_mode.equip(theorem, LeanEnv(), policy).header
+    assert "lean_write_file" in header and "<tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>" in header
+    mathlib = dataclasses.replace(theorem, header="import Mathlib\nimport Aesop\nopen Nat\n")
+    before, told, after = tool_mode.equip(mathlib, LeanEnv(), policy).header.partition("/- Tools")
+    assert before == "import Mathlib\nimport Aesop\n" and told and after.endswith("-/\nopen Nat\n")  # a server takes leading imports only

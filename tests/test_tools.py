@@ -73,7 +73,7 @@ def test_lean_and_prose_are_no_calls(text):
     (in_tags("rg_in_mathlib", pattern="a", flags="--pre=ls"), "rg_in_mathlib takes pattern"),
     (in_tags("rg_in_mathlib", pattern=3), "rg_in_mathlib takes pattern, as text"),
     (in_tags("lean_write_file", path="a.lean"), "lean_write_file takes path and content"),
-    (in_tags("rg_in_mathlib", pattern="a\0b"), "zero byte"), (in_tags("rg_in_mathlib", pattern="a" * 301), "1 to 300"),
+    (in_tags("rg_in_mathlib", pattern="a\0b"), "no file can hold"), (in_tags("rg_in_mathlib", pattern="a" * 301), "1 to 300"),
     ("#rg\n", "`#rg`: what to work on is missing"), ("#write\n", "`#write`: what"), ("#compile\n", "`#compile`: what")])
 def test_a_malformed_call_gets_an_error_in_words(tool, text, words):
     call = find_call(text)
@@ -252,6 +252,20 @@ def test_solved_means_that_something_written_proves_the_statement(env, tmp_path)
     assert final_verdict(short, T, endless, "by\n  rfl").status == "timeout"
 
 
+def test_half_a_character_out_of_an_escape_is_refused_in_words(env, tmp_path):
+    for name, args in (("rg_in_mathlib", {"pattern": "\\ud800"}), ("lean_write_file", {"path": "a.lean", "content": "-- \\ud800"})):
+        body = json.dumps({"name": name, "arguments": args}).replace("\\\\u", "\\u")
+        call = find_call(f"<tool_call>{body}</tool_call>")
+        assert "\ud800" in "".join(call.args.values())
+        assert run_tool(env, T, tmp_path / "s", call.name, call.args) == "error: there is a character in it that no file can hold"
+    assert not (tmp_path / "s").exists()
+
+
+def test_calls_in_windows_lines_are_complete(env, tmp_path):
+    call = find_call("#write a.lean\r\ntheorem t : 1 = 1 := rfl\r\n#end\r\n")
+    assert (call.name, call.args["path"]) == ("lean_write_file", "a.lean") and find_call("#rg a b\r\n").args == {"pattern": "a b"}
+
+
 def test_a_batch_of_calls_is_answered_in_order(env, tmp_path):
     for i, content in enumerate((GOOD, WRONG)):
         run_tool(env, T, tmp_path / str(i), "lean_write_file", {"path": "a.lean", "content": content})
@@ -264,7 +278,8 @@ def test_a_batch_of_calls_is_answered_in_order(env, tmp_path):
 
 
 def test_the_model_is_told_each_tool_and_its_arguments():
-    lines = [json.loads(line)["function"] for line in tool_prompt("json").split("\n")]
+    lines = [json.loads(line)["function"] for line in tool_prompt("json").split("\n")[1:-1]]
+    assert '<tool_call>{"name": NAME, "arguments": {...}}</tool_call>' in tool_prompt("json") and "<function=NAME>" in tool_prompt("xml")
     assert [(f["name"], f["parameters"]["required"]) for f in lines] == [
         ("lean_write_file", ["path", "content"]), ("lean_check_file", ["path"]), ("rg_in_mathlib", ["pattern"])]
     assert all(word in tool_prompt("text") for word in ("#rg", "#write", "#end", "#compile"))
