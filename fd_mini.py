@@ -19,7 +19,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 TINY = {name: str(Path(__file__).resolve().parent / "data" / name.replace("-", "_")) for name in ("tiny", "tiny-tools")}
-
 # ---- 1. Losses: pure functions ------------------------------------------------------------------------------------
 def log_tail(logps):
     """log(1 - sum_k exp(logps_k)), the log-probability of all other tokens: logps [N, K] -> [N]. By expm1: 1 - P cancels.
