@@ -119,8 +119,8 @@ def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
     if wanted and sound:  # `intro` and `constructor` follow from the goal's shape, the first other line is the decision
         return f"keep `{next((step for step in wanted if not step.startswith(('intro', 'constructor'))), wanted[-1])}`"
     errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
-    goals = re.findall(r"⊢ (.*)", "\n".join(m["data"] for m in verdict.messages))  # an error's, or what --lean dojo adds
-    goal = f"; the goal is `{goals[0]}`" if errors and goals and "⊢" not in errors[0] else ""
+    goals = re.findall(r"⊢ (.*(?:\n  .*)*)", "\n".join(m["data"] for m in verdict.messages))  # an error's, or --lean dojo's
+    goal = f"; the goal is `{' '.join(goals[0].split())}`" if errors and goals and "⊢" not in errors[0] else ""
     return f"avoid the error: {errors[0]}{goal}" if errors else "prove the statement itself, without `sorry` or new axioms"
 
 # What is demanded of a language model; style N takes the first N (the paper's four nested prompts, in our words).

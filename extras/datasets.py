@@ -13,7 +13,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from lean_env import CLOSING, OPENING, Theorem, _split_statement, tokens
+from lean_env import CHEAT, CLOSING, COMMAND, OPENING, Theorem, _split_statement, tokens
 
 # Where a set lies on the hub: OWNER/NAME@COMMIT:FILE, `{split}` is valid or test. No hash could be found for proofnet's: it is
 # whatever `main` is on the day; which commit that was is printed, to be pinned with hub:...
@@ -32,13 +32,17 @@ FIELDS = {
     "name": ("name", "problem_id", "theorem_name", "id", "uuid"),
     "feedback": ("feedback",),
 }
+# What starts a command when it stands at the margin: the words of lean_env.py that are no tactics.
+COMMANDS = (COMMAND | CHEAT) - set("exact? apply? rw? try? hint observe? sorry admit stop native_decide run_tac by_elab".split())
+# A line that ends with one of these goes on in the next, one that begins so goes on from the last.
+UNFINISHED = set("by with from using at fun := => , | = + - / ∧ ∨ → ↔ ≠ ≤ ≥ ∈ ∘ $ :".split())  # not `<;>`, which may stand at any column
 SPLITS = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
 
 
 def split_theorem(text):
     """Lean text -> (header, statement, rest): what stands before the last theorem, that theorem up to the `:=` of its proof, what
-    follows the `:=` (None without one). A `:=` in a binder or of a `let` is not it; comments at the seams are dropped. ValueError
-    when there is no theorem, or a bracket, comment or string is left open.
+    follows the `:=` up to the next command (None without one). A `:=` in a binder or of a `let` is not it; comments at the seams are
+    dropped. ValueError when there is no theorem, or a bracket, comment or string is left open.
 
     >>> split_theorem("open Nat\\n/-- one -/\\ntheorem t (n : Nat := 3) : let m := n; m = m := by sorry")
     ("open Nat\\n", "theorem t (n : Nat := 3) : let m := n; m = m", " by sorry")
@@ -55,12 +59,27 @@ def split_theorem(text):
             lets, cut = (lets - 1, None) if lets else (0, i)
     if start is None or not ok:
         raise ValueError("no `theorem` in it" if start is None else "a bracket, comment or string in it is not closed")
-    header, statement = _code(text, found, 0, start), _code(text, found, start, len(found) if cut is None else cut)
+    stop = next((i for i in _commands(text, found) if i > start), None)  # `end X`, `#print axioms t`, the next definition
+    cut = None if stop and cut and cut > stop else cut
+    header, statement = _code(text, found, 0, start), _code(text, found, start, next(i for i in (cut, stop, len(found)) if i is not None))
     # Attributes and modifiers belong to the declaration, which we write ourselves; a docstring may stand before them.
     header = re.sub(r"((@\[[^\]]*\]|\b(private|protected|noncomputable|nonrec))\s*)+\Z", "", header)
     header = _code(header, tokens(header)[0], 0, len(tokens(header)[0]))
+    header = re.sub(r"\s+in(?=(\n[^\n]*\sin)*\s*\Z)", "", header)  # `open X in` before it: what follows is ours, so it must hold on
     _split_statement(statement)
-    return header.rstrip() + "\n" * bool(header.strip()), statement, None if cut is None else text[found[cut][1] + 2:]
+    rest = None if cut is None else text[found[cut][1] + 2:] if stop is None else _code(text, found, cut + 1, stop)
+    return header.rstrip() + "\n" * bool(header.strip()), statement, rest
+
+
+def _commands(text, found):
+    """Numbers of the tokens at the margin that start a command, docstring or not; len(found) for a `/-! -/` behind the last one."""
+    depth, end = 0, 0
+    for i, (word, at) in enumerate([*found, ("", len(text))]):
+        gap = "\n" * (end == 0) + text[end:at]  # what lies between two tokens: spaces, comments, strings
+        margin = re.search(r"\n(/-.*-/\s*)?\Z", gap, re.S)
+        if depth == 0 and margin and (word in COMMANDS or re.match(r"#\w", word) or text[at:at + 2] == "@[" or re.search(r"\n/-[-!]", gap)):
+            yield i
+        depth, end = depth + (word in OPENING) - (word in CLOSING) if word else depth, at + len(word)
 
 
 def _code(text, found, first, end):
@@ -74,18 +93,46 @@ def _code(text, found, first, end):
 
 
 def proof_term(proof, bare):
-    """What sets call a proof -> a whole term. It may be a term, a theorem with its proof (a file, perhaps), or, with `bare`, the
-    tactics that follow `:= by`."""
-    if re.match(r"\s*by\b", proof):
-        return proof
-    words = [word for word, _ in tokens(proof)[0]]
-    if "theorem" in words or "lemma" in words:
+    """What sets call a proof -> a whole term, None for a stub. It may be a term, with its `:=` or without, a theorem with its proof (a
+    file, perhaps), or, with `bare`, the tactics that follow `:= by`."""
+    found = tokens(proof)[0]
+    words = [word for word, _ in found]
+    if words[:1] not in (["by"], [":="]) and ("theorem" in words or "lemma" in words):
         try:
-            rest = split_theorem(proof)[2]
+            term = split_theorem(proof)[2]
         except ValueError:
             return None  # the statement is good all the same
-        return None if rest is None or _is_stub(rest) else rest.strip()
-    return "by\n" + textwrap.indent(textwrap.dedent(proof.strip("\n")), "  ") if bare else proof
+    else:
+        stop = next((i for i in _commands(proof, found) if i), None)
+        term = proof if stop is None else _code(proof, found, 0, stop)
+        if words[:1] == [":="]:
+            term = term.strip()[2:]
+        elif words[:1] != ["by"] and bare:
+            term = _by(term)
+    return None if term is None or _is_stub(term) else term.strip()
+
+
+def _by(tactics):
+    """Tactics without their `by` -> the term. Sets strip such a text, which moves its first line only: that goes back to where the
+    others stand, unless these are the rest of the first tactic.
+
+    >>> _by("constructor\\n  · exact a\\n  · exact b"), _by("refine ⟨a,\\n  b⟩")
+    ("by\\n  constructor\\n  · exact a\\n  · exact b", "by\\n  refine ⟨a,\\n    b⟩")
+    """
+    text, firsts = tactics.expandtabs(), {}
+    found = tokens(text)[0]
+    words = [word for word, _ in found]
+    for i, (_, at) in enumerate(found):
+        firsts.setdefault(text.count("\n", 0, at), (at - text.rfind("\n", 0, at) - 1, i))
+    (column, _), *later = firsts.values() or [(0, 0)]  # (column, token) where a line of code begins
+    if later:
+        (second, i), margin = later[0], min(later)[0]
+        depth = sum((word in OPENING) - (word in CLOSING) for word in words[:i])
+        goes_on = second == margin and (depth or words[i - 1] in UNFINISHED or words[i] in UNFINISHED or words[i] in "_([⟨")
+        goes_on = goes_on or words[0] in ("exact", "calc")  # which leave no goal to another tactic
+        column = margin if column > margin or not goes_on else column
+    text = " " * column + text[found[0][1] if found else 0:]
+    return "by\n" + textwrap.indent(textwrap.dedent(text.rstrip()), "  ")
 
 
 def _is_stub(rest):
@@ -108,7 +155,10 @@ def read_row(row, default_header=None):
     header, statement, rest = "", ours["statement"], None
     if not re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S):  # not the house's bare statement
         header, statement, rest = split_theorem(statement)
-    ours["header"] = "\n".join(filter(None, (ours["header"] or default_header and default_header.strip(), header))) or None
+    theirs = ours["header"] or default_header and default_header.strip()
+    if "import" in (word for word, _ in tokens(header)[0]) or theirs and header.startswith(theirs.strip() + "\n"):
+        theirs = None  # the statement brings its own (Goedel-V2's miniF2F has it in both fields)
+    ours["header"] = "\n".join(filter(None, (theirs, header))) or None
     ours["statement"], ours["name"] = statement, ours["name"] or tokens(statement)[0][1][0]
     if ours["proof"]:
         ours["proof"] = proof_term(ours["proof"], bare=rest is not None)
@@ -151,7 +201,10 @@ def load(data, split):
 
 def _objects(path):
     """(line number, object) of a jsonl file, or (place, object) of a json file that holds one list."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): a jsonl or json file is expected") from None
     if path.suffix == ".json" and text.lstrip().startswith("["):
         try:
             numbered = list(enumerate(json.loads(text), 1))

@@ -23,8 +23,11 @@ NEWEST = (4, 20)  # from this Lean on, LeanDojo hangs or fails
 def attach(env, where, header):
     """Make `env` (a LeanEnv that has no Lean yet) check proofs in the repository `where`: FOLDER, or URL@COMMIT. SystemExit, one line,
     when that cannot be."""
-    dojo = import_lean_dojo()
     url, _, commit = where.rpartition("@")
+    if not where.strip() or not Path(where).is_dir() and not (url and commit):  # "" would be the current folder
+        raise SystemExit(f"--lean dojo: {where!r} names no repository: give dojo:URL@COMMIT or dojo:FOLDER, "
+                         "a git checkout of a Lean project")
+    dojo = import_lean_dojo()
     try:
         repo = dojo.LeanGitRepo.from_path(Path(where).resolve()) if Path(where).is_dir() else dojo.LeanGitRepo(url, commit)
     except Exception as error:  # no network, no such commit, not a repository: git's, GitHub's and LeanDojo's own classes
@@ -128,30 +131,6 @@ def split_tactics(proof):
     margin = min((indent for _, indent in starts), default=0)
     firsts = [i for i, indent in starts if indent == margin]
     return [(i + 1, margin, "\n".join(lines[i:end]).strip()) for i, end in zip(firsts, [*firsts[1:], len(lines)])]
-
-
-def parse_goals(message):
-    """The goals in what Lean says, each as text from its first hypothesis to the end of its target.
-
-    >>> parse_goals("unsolved goals\\ncase left\\np : Prop\\nhp : p\\n⊢ p\\n\\ncase right\\np : Prop\\n⊢ True")
-    ["p : Prop\\nhp : p\\n⊢ p", "p : Prop\\n⊢ True"]
-    """
-    goals = []
-    for block in re.split(r"\n\s*\n", message):
-        lines = block.split("\n")
-        at = next((i for i, line in enumerate(lines) if line.startswith("⊢")), None)
-        if at is None:
-            continue
-        first = at  # a hypothesis is `names : type`; the lines after its first are indented
-        while first and (re.match(r"[^\s:][^:\n]* :[ \n=]|[^\s:][^:\n]* :$", lines[first - 1] + "\n") or lines[first - 1].startswith("  ")):
-            first -= 1
-        while lines[first].startswith("  "):  # an indented line with no hypothesis above it: the message quotes a term
-            first += 1
-        last = at + 1
-        while last < len(lines) and lines[last].startswith("  "):
-            last += 1
-        goals.append("\n".join(lines[first:last]))
-    return goals
 
 
 def _line(error):

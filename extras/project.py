@@ -46,6 +46,8 @@ def main(args=None):
                         help=f"a tag of Mathlib, which names the Lean as well (default {MATHLIB}; DeepSeek-Prover-V1.5 knows v4.9.0)")
     options = parser.parse_args(args)
     try:
+        if not options.dir.strip():  # to Path, that is the current folder
+            raise ValueError("DIR is empty: give the project's folder, new or one that this command wrote")
         return setup(Path(options.dir), options.mathlib)
     except (ValueError, OSError) as error:
         print(f"lean_env.py setup: {error}", file=sys.stderr)
@@ -61,6 +63,9 @@ def setup(folder, version):
         if (folder / name).exists() and (folder / name).read_text(encoding="utf-8") != text:
             raise ValueError(f"{folder / name} is there and differs from what would be written for Mathlib {version}; nothing was "
                              "changed. Give another folder, or use it as it is: --lean-project " + str(folder))
+    if (folder / "lakefile.lean").exists():
+        raise ValueError(f"{folder / 'lakefile.lean'} is there: this is another project; nothing was changed. Give another "
+                         f"folder, or use it as it is: --lean-project {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -16,17 +16,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from feedback import extract_proof  # noqa: E402
-from lean_env import ALLOWED_AXIOMS, IMPORTS, _split_statement  # noqa: E402
+from lean_env import ALLOWED_AXIOMS, IMPORTS, _scopes, _split_statement, _without  # noqa: E402
 
 
 def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
-    """Records of rollouts.jsonl -> (theorem's name in its statement, challenge, solution) of every proof, equal ones once.
+    """Records of rollouts.jsonl -> (theorem's full name, challenge, solution) of every proof, equal ones once.
     header: what stands before a theorem that names none of its own."""
     found = {}
     for row in (r for r in rollouts if r["status"] == "proved"):
         before, statement = (row.get("header") or header).rstrip() + "\n\n", row["statement"]
-        proof = IMPORTS.sub("", row["file"]) if row.get("file") else f"{statement} := {extract_proof(row['text'])}"
-        found[before + f"{statement} := by\n  sorry\n", before + proof.rstrip() + "\n"] = _split_statement(statement)[0]
+        proof = _without(before, IMPORTS.sub("", row["file"])) if row.get("file") else f"{statement} := {extract_proof(row['text'])}"
+        inside = "".join(f"{name}." for word, name in _scopes(before) if word == "namespace")
+        found[before + f"{statement} := by\n  sorry\n", before + proof.strip() + "\n"] = inside + _split_statement(statement)[0]
     return [(name, *texts) for texts, name in found.items()]
 
 
@@ -35,8 +36,9 @@ def write(run: Path) -> int:
     if not (run / "rollouts.jsonl").is_file():
         raise ValueError(f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py.")
     rows = [json.loads(line) for line in (run / "rollouts.jsonl").read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    project = json.loads((run / "config.json").read_text()).get("lean_project")
-    mathlib = project and (Path(project) / ".lake/packages/mathlib").exists()  # as LeanEnv chooses its header
+    config = json.loads((run / "config.json").read_text())
+    project, kind = config.get("lean_project"), config.get("lean", "").partition(":")[0]
+    mathlib = kind == "kimina" or project and (Path(project) / ".lake/packages/mathlib").exists()  # as LeanEnv chooses its header
     found, out = pairs(rows, "import Mathlib" if mathlib else ""), run / "proofs"
     if not found:
         raise ValueError(f"{run}/rollouts.jsonl (eight attempts a step) records no proof yet. Train on, or look at another run.")

@@ -4,6 +4,8 @@ The Kimina server here is ours: a standard-library HTTP server that speaks the f
 answers by running the embedded Lean on the code it is sent. Neither the real server nor LeanDojo with a Lean was at hand.
 """
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,8 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from extras import dojo, kimina
-from lean_env import LeanEnv, Theorem, native
+from extras import dojo, kimina, tool_mode
+from lean_env import NATIVE, LeanEnv, Theorem, native
 
 
 def theorem(statement, name="t"):
@@ -62,6 +64,8 @@ class Kimina(BaseHTTPRequestHandler):
         lines = snippet["code"].splitlines()
         cut = next((i for i, line in enumerate(lines) if line.strip() and not line.strip().startswith("import ")), len(lines))
         header, body = "\n".join(line.strip() for line in lines[:cut] if line.strip()), "\n".join(lines[cut:])
+        late = re.search(r"(?m)^import .*", body)  # the REPL's command for the rest has no imports
+        body = body.replace(late[0], "#error", 1) if late else body
         lean, before = self.server.lean, f"prelude\n{header}\n"
         code, messages, took = native.read(before + body, [*lean.argv, "--json", "--tstack=65536"], None, lean.env, timeout, lean.memory)
         if code is None:
@@ -95,18 +99,51 @@ def connect(server, **options):
     return LeanEnv(**{"lean": f"kimina:{server.url}", "header": "import Core\n", "timeout": 20, **options})
 
 
-@pytest.fixture(params=["embedded", "kimina"])
-def backend(request, wheel):
-    """A function that gives an environment, and one that breaks what it relies on."""
+LAKE = """#!{python}
+import os, sys
+assert sys.argv[1:3] == ["env", "lean"], sys.argv
+os.environ["LEAN_PATH"] = {core!r}
+os.execv({argv[0]!r}, {argv!r} + sys.argv[3:])
+"""
+
+
+@pytest.fixture(params=["embedded", "kimina", "dojo"])
+def backend(request, wheel, tmp_path, monkeypatch):
+    """A function that gives an environment, and one that breaks what it relies on. dojo: the package is stubbed, its repository's
+    `lake env lean` is the embedded Lean."""
+    def no_memory(env):
+        env.memory = 2**24  # not even Python starts
     if request.param == "embedded":
-        def no_memory(env):
-            env.memory = 2**24  # not even Python starts
         return lambda **options: LeanEnv(**{"lean": "wheel", "timeout": 20, **options}), no_memory
+    if request.param == "dojo":
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "repo").mkdir()
+        (tmp_path / "repo" / "lakefile.toml").touch()
+        argv = [sys.executable, "-I", "-S", str(NATIVE), "--lean", "60", str(2**33), *wheel.argv]
+        (tmp_path / "bin" / "lake").write_text(LAKE.format(python=sys.executable, core=wheel.env["LEAN_PATH"], argv=argv))
+        (tmp_path / "bin" / "lake").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        repo = SimpleNamespace(lean_version="v4.19.0")
+        package = SimpleNamespace(LeanGitRepo=SimpleNamespace(from_path=lambda path: repo), __version__="4.20.0",
+                                  get_traced_repo_path=lambda repo, build_deps: tmp_path / "repo")
+        monkeypatch.setattr(dojo, "import_lean_dojo", lambda: package)
+        return lambda **options: LeanEnv(**{"lean": f"dojo:{tmp_path / 'repo'}", "header": "prelude\nimport Core\n", "timeout": 20,
+                                            **options}), no_memory
     server = request.getfixturevalue("server")
     return lambda **options: connect(server, **options), lambda env: server.faults.extend([500] * 9)
 
 
 # ---- the contract: the same for every backend
+def test_a_theorem_that_tells_of_tools_is_proved_like_any_other(backend):
+    """A server takes the imports at the very beginning for the header, and no later ones."""
+    env = backend[0]()
+    one = Theorem("t", "theorem t (p : Prop) (hp : p) : p")
+    told = tool_mode.equip(one, env, SimpleNamespace(style="fence", tokenizer=SimpleNamespace(chat_template=None)))
+    assert "#rg" in told.header
+    assert [v.status for v in env.check([(one, "hp"), (told, "hp"), (told, "by\n  exact p")])] == ["proved", "proved", "rejected"]
+    assert env.check_file(told, f"{one.statement} := hp").status == "proved"
+
+
 def test_verdicts_come_in_order_with_leans_words_at_leans_place(backend):
     env = backend[0]()
     classical = theorem("(p : Prop) : p ∨ ¬p"), "Classical.em p"
@@ -221,18 +258,6 @@ def test_the_repls_messages_become_leans():
     assert said("x", "info") == dict(line=3, column=1, severity="information", data="x", kind="")
 
 
-# ---- goals
-def test_goals_are_found_in_leans_messages(wheel):
-    jobs = [(theorem("(p q : Prop) (h : p ∨ q) : q ∨ p"), "by\n  cases h"), (theorem("(p q r : Prop) (hp : p) : q ↔ r"), "by\n  rfl"),
-            (theorem("(p : Prop) (hp : p) : p ∧ p"), "by\n  constructor"), TRUE]
-    messages = ["\n".join(m["data"] for m in v.messages) for v in wheel.check(jobs)]
-    assert dojo.parse_goals(messages[0]) == ["p q : Prop\nh✝ : p\n⊢ q ∨ p", "p q : Prop\nh✝ : q\n⊢ q ∨ p"]
-    assert dojo.parse_goals(messages[1]) == ["p q r : Prop\nhp : p\n⊢ q ↔ r"]
-    assert dojo.parse_goals(messages[2]) == ["p : Prop\nhp : p\n⊢ p"] * 2 and dojo.parse_goals(messages[3]) == []
-    quoted = "tactic 'rewrite' failed, did not find\n  a + b\ncase h\na b : Nat\nh : ∀ x : Nat,\n    x = b\n⊢ a =\n    b\nno more"
-    assert dojo.parse_goals(quoted) == ["a b : Nat\nh : ∀ x : Nat,\n    x = b\n⊢ a =\n    b"]
-
-
 def test_outermost_tactics_are_told_apart():
     assert dojo.split_tactics("by\n  constructor\n  · skip\n    rfl\n\n  rfl") == [
         (2, 2, "constructor"), (3, 2, "· skip\n    rfl"), (6, 2, "rfl")]
@@ -264,7 +289,15 @@ def checkout(folder, version):
 def test_without_the_package_it_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lean_dojo", None)
     with pytest.raises(SystemExit, match="the package lean_dojo is not installed: pip install lean-dojo==4.20.0 .*deprecated") as error:
-        LeanEnv(lean="dojo:/some/where")
+        LeanEnv(lean="dojo:https://github.com/some/where@abc")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("where", ["", " ", "foo", "@abc", "https://github.com/some/where", "https://github.com/some/where@"])
+def test_what_is_no_folder_and_no_commit_is_refused_before_leandojo_is_imported(monkeypatch, where):
+    monkeypatch.setattr(dojo, "import_lean_dojo", lambda: pytest.fail("it was imported"))
+    with pytest.raises(SystemExit, match="--lean dojo:.*give dojo:URL@COMMIT or dojo:FOLDER") as error:
+        LeanEnv(lean=f"dojo:{where}")
     assert "\n" not in str(error.value)
 
 

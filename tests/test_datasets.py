@@ -39,6 +39,9 @@ UNPORTED = {  # cat-searcher/minif2f-lean4: some rows hold a comment only
     "id": "amc12_1", "split": "test", "header": HEADER, "formal_statement": "-- Error: Real.log\n-- theorem amc12_1 : 1 = 1 := sorry\n"}
 
 
+LEAN = LeanEnv(lean="wheel", timeout=20)
+
+
 def write(path, rows):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return str(path)
@@ -60,6 +63,19 @@ def write(path, rows):
     ('theorem t (s : String) : s = ":= (" := by', 'theorem t (s : String) : s = ":= ("', " by"),
     ('theorem t : s = "a" -- "b"\n := by', 'theorem t : s = "a" -- "b"\n', " by"),
     ("theorem a : True := by trivial\n\ntheorem t : True := a", "theorem t : True", " a"),
+    ("namespace X\ntheorem t : True := by trivial\nend X", "theorem t : True", "by trivial"),
+    ("theorem t : True := by trivial\n\n-- all\n#print axioms t\n", "theorem t : True", "by trivial"),
+    ("theorem t : True := by\n  trivial\n\n/-- two -/\n@[simp]\ndef two := 2", "theorem t : True", "by\n  trivial"),
+    ("theorem t : True := by\n  trivial\n/-- two -/ def two := 2", "theorem t : True", "by\n  trivial"),
+    ("theorem t : True := trivial\n@[simp] def two := 2", "theorem t : True", "trivial"),
+    ("theorem t : True := trivial\n\n/-! Next. -/\n", "theorem t : True", "trivial"),
+    ("theorem t : True := trivial\naxiom two : 1 = 2", "theorem t : True", "trivial"),
+    ("theorem t : True := trivial\nopen Nat in\ninstance : Inhabited Nat := ⟨2⟩", "theorem t : True", "trivial"),
+    ("theorem t : True\ndef two := 2", "theorem t : True", None),
+    ("theorem t : True := h where\n  h := trivial\nend X", "theorem t : True", "h where\n  h := trivial"),
+    ("theorem t : True := h 3\nwhere h : Nat → True\n| 0 => trivial\n| n + 1 => h n\ntermination_by n => n",
+     "theorem t : True", " h 3\nwhere h : Nat → True\n| 0 => trivial\n| n + 1 => h n\ntermination_by n => n"),
+    ('theorem t : "\nend X" = s := (by\nopen Nat; exact h)\n-- so', 'theorem t : "\nend X" = s', " (by\nopen Nat; exact h)\n-- so"),
 ])
 def test_a_statement_ends_at_the_sign_that_starts_its_proof(text, statement, rest):
     assert datasets.split_theorem(text)[1:] == (statement, rest)
@@ -90,6 +106,33 @@ def test_the_parts_fit_together_again_in_lean():
     assert [(v.status, v.messages) for v in verdicts] == [("proved", [])] * 3
 
 
+def test_a_header_that_the_statement_brings_along_is_not_put_before_it_again():
+    def header(theirs, own, default=None):
+        return datasets.read_row({"formal_statement": own + "theorem t : True := by sorry", "header": theirs}, default)["header"]
+    assert header("import Mathlib\nopen Real\n", "import Mathlib\nopen Real\n") == "import Mathlib\nopen Real\n"
+    assert header("import Mathlib\n", "-- 1\nimport Mathlib\nimport Aesop\nopen Nat\n") == "import Mathlib\nimport Aesop\nopen Nat\n"
+    assert header(None, "import Mathlib\nopen Nat\n", datasets.WORKBOOK_HEADER) == "import Mathlib\nopen Nat\n"
+    assert header("open Real\n", "open Real\ndef two := 2\n") == "open Real\ndef two := 2\n"
+    assert header("open Real", "open Real Nat\n") == "open Real\nopen Real Nat\n"  # not the same
+    assert header("import Mathlib\n", "def /- import -/ two := 2\n") == "import Mathlib\n\ndef /- import -/ two := 2\n"
+    assert header(None, "def two := 2\n", datasets.WORKBOOK_HEADER).startswith("import Mathlib\nimport Aesop\n")
+
+
+def test_a_row_whose_namespace_is_closed_behind_the_theorem_is_proved_by_lean():
+    texts = ["namespace X\ntheorem t : True := by trivial\nend X\n#print axioms X.t",
+             "theorem Y.c : True := trivial\nnamespace A.B\nsection S\ndef one := 1\nopen Y\n/-- c -/\nprotected theorem a : one = 1 ∧ True := ⟨rfl, c⟩\n"
+             "namespace C\nset_option maxRecDepth 900\n@[simp] theorem t.{u} (α : Type u) (x : α) : x = x ∧ one = 1 := by\n"
+             "  have := c\n  exact ⟨rfl, B.a.1⟩\nend C\nend S\nend A.B",
+             "namespace X\ntheorem a : True := trivial\nend X\ntheorem t : True := X.a",
+             "theorem Y.c : True := trivial\nset_option maxRecDepth 900 in\nopen Y in\n/-- c -/\n@[simp] theorem t : c = c := rfl\nend X"]
+    rows = [datasets.read_row({"formal_statement": text}) for text in texts]
+    assert [row["header"].split("\n")[-2:] for row in rows] == [["namespace X", ""], ["set_option maxRecDepth 900", ""], ["end X", ""], ["open Y", ""]]
+    assert [(v.status, v.messages) for v in LEAN.check([(theorem_of(row), row["proof"]) for row in rows])] == [("proved", [])] * 4
+    alone = [(theorem_of(row), f"{row['statement']} := {row['proof']}") for row in rows]
+    assert [v.status for v in LEAN.check_files(alone)] == ["proved"] * 4
+    assert [v.status for v in LEAN.check_files([(t, t.header + text) for t, text in alone])] == ["proved"] * 4
+
+
 def test_the_rows_of_the_common_sets_are_read_from_a_local_file(tmp_path):
     rows = load_rows(write(tmp_path / "minif2f.jsonl", MINIF2F), "test")
     assert [(r["name"], r["statement"], r["header"].rstrip()) for r in rows] == [
@@ -115,10 +158,31 @@ def test_the_rows_of_the_common_sets_are_read_from_a_local_file(tmp_path):
     ("theorem t : True := by sorry", "import Mathlib\n\ntheorem t : True := by\n  trivial\n", "by\n  trivial"),
     ("theorem t : True := by sorry", "theorem t : True := by sorry", None),
     ("theorem t : True := trivial", None, "trivial"), ("theorem t : True := by sorry", [], None),
+    ("theorem t : True := by", ":= by\n  trivial", "by\n  trivial"), ("theorem t : True := by", " := trivial", "trivial"),
+    ("theorem t : True", ":=\n  trivial\n", "trivial"), ("theorem t : True := by sorry", ":= by sorry", None),
+    ("theorem t : True := by\n", "  skip\n  trivial\n\nend X", "by\n  skip\n  trivial"),
+    ("theorem t : True", "by trivial\n\n#print axioms t", "by trivial"), ("theorem t : True := by sorry", "by\n  sorry", None),
 ])
 def test_a_proof_becomes_a_whole_term_however_it_was_written(statement, proof, term):
     row = datasets.read_row({"formal_statement": statement, "formal_proof": proof, "id": 7})
     assert (row.get("proof"), row["statement"], row["name"]) == (term, "theorem t : True", "7")
+
+
+@pytest.mark.parametrize("tactics", [
+    "constructor\n  · exact a\n  · exact b", "constructor\n· exact a\n· exact b", " constructor\n    · exact a\n    · exact b",
+    "    constructor\n    exact a\n    exact b\n", "refine ⟨?_, ?_⟩\n    exact a\n    exact b", "constructor\n-- one\n  exact a\n\n  exact b",
+    "-- two\n  constructor\n  exact a\n  exact b", "/- two\n of -/ constructor\n  exact a\n  exact b",
+    "  constructor\n  (exact a)\n  (exact b)",
+    "have h : p := by\n    skip\n    exact a\n  exact ⟨h, b⟩", "have h : p := by\n  skip\n  exact a\nexact ⟨h, b⟩",
+    "exact And.intro\n  a\n  b", "refine ⟨a,\n  b⟩", "apply And.intro\n  (a)\n  (b)", "constructor <;>\n  assumption", "constructor\n  <;> assumption",
+    "constructor\n  <;> skip\n  exact a\n  exact b", "constructor <;>\n  skip\n  exact a\n  exact b", "constructor\n    <;> skip\n  <;> assumption",
+    "have := a; constructor; exact a;\n  exact b", "simp only [a] at *\n  exact ⟨a, b⟩", "cases Nat.le_refl 0 with\n  | refl => exact ⟨a, b⟩",
+    "cases Nat.le_refl 0 with\n  | refl =>\n    exact ⟨a, b⟩", "suffices h : p from\n  ⟨h, b⟩\nexact a",
+])
+def test_tactics_without_their_by_are_read_by_lean_however_they_were_indented(tactics):
+    row = datasets.read_row({"formal_statement": "theorem t (p q : Prop) (a : p) (b : q) : p ∧ q := by", "proof": tactics})
+    (verdict,) = LEAN.check([(theorem_of(row), row["proof"])])
+    assert (verdict.status, verdict.messages) == ("proved", []), row["proof"]
 
 
 def test_rows_without_a_theorem_are_left_out_and_named(tmp_path, capsys):
@@ -214,4 +278,12 @@ def test_a_set_that_could_not_be_pinned_says_which_commit_it_was(hub, capsys):
 def test_what_the_hub_cannot_give_is_one_line(hub, data, complaint):
     with pytest.raises(ValueError, match=complaint) as error:
         load_rows(data, "test")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["some.jsonl", "some.json"])
+def test_a_file_that_is_no_text_is_one_line_with_its_path(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PAR1\x15\x04\xff\xfe\n")
+    with pytest.raises(ValueError, match=f"{name}: not UTF-8 text") as error:
+        load_rows(str(tmp_path / name))
     assert "\n" not in str(error.value)

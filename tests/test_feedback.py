@@ -35,7 +35,7 @@ def test_without_a_reference_the_tutor_quotes_leans_error_and_the_goal_it_is_abo
     assert tutor(rollout("  intro h", theorem=theorem, errors=[unsolved])) == "1. Avoid the error: unsolved goals p q : Prop h : p ⊢ q → p."
     attempt = rollout("  intro h\n  exact g", theorem=theorem, errors=["Unknown identifier `g`"])
     assert tutor(attempt) == "1. Avoid the error: Unknown identifier `g`."
-    attempt.verdict.messages.append({"severity": "information", "line": 3, "column": 2, "data": "p q : Prop\nh : p\n⊢ q → p"})  # of --lean dojo
+    attempt.verdict.messages.append({"severity": "information", "line": 3, "column": 2, "data": "p q : Prop\nh : p\n⊢ q →\n    p"})  # of --lean dojo
     assert tutor(attempt) == "1. Avoid the error: Unknown identifier `g`; the goal is `q → p`."
 
 

@@ -70,6 +70,22 @@ def test_another_project_is_never_overwritten(tmp_path, lake):
     assert (tmp_path / "lakefile.toml").read_text() == 'name = "mine"\n' and not (tmp_path / "lean-toolchain").exists()
 
 
+def test_a_project_with_a_lakefile_in_lean_and_an_empty_name_are_refused_before_anything_is_written(tmp_path, lake, monkeypatch, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "lakefile.lean").write_text("import Lake\n")
+    assert project.main(["setup", str(tmp_path / "mine")]) == 1
+    assert [f.name for f in (tmp_path / "mine").iterdir()] == ["lakefile.lean"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{tmp_path / 'mine' / 'lakefile.lean'} is there" in said and "--lean-project" in said
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("", " "):
+        assert project.main(["setup", name]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "DIR is empty" in said and not any(Path(".").iterdir())
+    assert not lake[0]()
+
+
 # ---- statements that do not compile
 GOOD = [{"name": f"good{i}", "statement": f"theorem t (p q : Prop) (hp : p) (hq : q) : p ∧ q ∧ {i} = {i}", "proof": "⟨hp, hq, rfl⟩"}
         for i in range(3)]

@@ -46,6 +46,26 @@ def test_every_proof_becomes_a_challenge_and_a_solution_that_real_lean_compiles(
     assert "theorem helper" in texts[1] and "import" not in texts[1] and texts[1].startswith("-- a header\n")
 
 
+@pytest.mark.parametrize("lean, first", [("kimina:http://localhost:8000", "import Mathlib"), ("auto", ""), ("wheel", "")])
+def test_what_stood_before_a_theorem_without_a_header_of_its_own_stands_there_again(run, lean, first):
+    (run / "config.json").write_text(json.dumps({"lean": lean, "lean_project": ""}))
+    proofs.write(run)
+    for file in ("Challenge", "Solution"):
+        assert (run / f"proofs/Proofs/P0001/{file}.lean").read_text().startswith(f"{first}\n\n{ONE.statement} := ")
+        assert (run / f"proofs/Proofs/P0003/{file}.lean").read_text().startswith("-- a header\n\n")  # it has its own
+
+
+def test_a_file_that_repeats_its_header_and_a_namespace_that_is_open_are_written_once_and_under_the_full_name(run):
+    three = Theorem("three", "theorem t : two = 2", "namespace A.B\ndef two := 2\n")
+    train.append(run / "rollouts.jsonl", train.record(2, rollout(three, "...", file=three.header + three.statement + " := rfl\nend A.B\n")))
+    assert proofs.write(run) == 4
+    assert json.loads((run / "proofs/P0004.json").read_text())["theorem_names"] == ["A.B.t"]
+    text = (run / "proofs/Proofs/P0004/Solution.lean").read_text()
+    env = LeanEnv(lean="wheel", timeout=20)
+    code, messages, _ = env.read(f"{env.prelude}{text}\n#print axioms A.B.t\n", 20)
+    assert code == 0 and [m["data"] for m in messages] == ["'A.B.t' does not depend on any axioms"] and text.count("two := 2") == 1
+
+
 def test_the_files_are_made_anew_and_where_there_is_nothing_one_line_says_so(run, tmp_path_factory):
     assert proofs.write(run) == 3
     (run / "proofs" / "P0009.json").write_text("{}")
