@@ -85,10 +85,13 @@ def picture_passk(plt, rows, arms):
                      label=f"{arm}, pass@1 {ends[arm]['pass@1'][3]:.3f}")
         axes[0].fill_between(range(len(ks)), [ends[arm][n][4] for n in ks], [ends[arm][n][5] for n in ks], color=COLOURS[i], alpha=0.15)
     top = max((name for e in ends.values() for name in e), key=lambda name: int(name[5:]), default="pass@1")
-    for i, (arm, e) in enumerate(ends.items()):
-        axes[1].plot(e["pass@1"][3], e[top][3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=10, fillstyle=("full", "none")[i // 8], label=arm)
+    learnt = {arm: e for arm, e in ends.items() if e["pass@1"][3] > max(e["pass@1"][3] for e in ends.values()) / 2}  # the others lie far off
+    for i, (arm, e) in enumerate(learnt.items()):
+        axes[1].plot(e["pass@1"][3], e[top][3], MARKERS[i % 8], color=COLOURS[i % 8], markersize=10, fillstyle=("full", "none")[i // 8])
+        axes[1].annotate(arm, (e["pass@1"][3], e[top][3]), xytext=(8, 4), textcoords="offset points", fontsize=11)
     axes[0].set(xlabel="k", title="pass@k, test", ylim=(0, 1))
-    axes[1].set(xlabel="pass@1, test", title=f"{top}, test, of every arm", ylim=(0, 1.03))
+    axes[1].set(xlabel="pass@1, test", title=f"{top}, test, of every arm that learnt")
+    axes[1].margins(x=0.45, y=0.1)
     for axis, metric, title in zip(axes[2:], ("train_lemmas", "valid_tactics"),
                                    ("distinct lemmas in the proofs of\n20 training attempts (10 steps)", "distinct tactics in the proofs of\n128 validation attempts")):
         draw(axis, rows, ["fd", "grpo", "grpo_over_fd"], metric)
@@ -114,7 +117,7 @@ def picture(rows: list[Row], path: Path):
     make = {"lr": picture_lr, "main": picture_main, "passk": picture_passk}.get(rows[0].experiment, picture_plain)
     figure, axes = make(plt, rows, list(dict.fromkeys(row.arm for row in rows)))
     for axis in list(axes)[: 3 if make is picture_passk else 1]:
-        if axis.has_data():
+        if axis.get_legend_handles_labels()[0]:
             axis.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
