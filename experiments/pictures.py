@@ -105,7 +105,9 @@ def picture_plain(plt, rows, arms):
     figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 5.5))
     for axis, (metric, title) in zip(axes, panels.items()):
         draw(axis, rows, arms, metric)
-        axis.set(xlabel="optimiser step", title=title, ylim=(0, None))
+        axis.set(xlabel="optimiser step", title=title)
+        if metric != "train_teacher_mass":  # that one lies between 0.97 and 1
+            axis.set_ylim(0, None)
     return figure, axes
 
 def picture(rows: list[Row], path: Path):
