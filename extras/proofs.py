@@ -24,7 +24,8 @@ def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
     header: what stands before a theorem that names none of its own."""
     found = {}
     for row in (r for r in rollouts if r["status"] == "proved"):
-        before, statement = (row.get("header") or header).rstrip() + "\n\n", row["statement"]
+        before, statement = (row.get("header") or header).rstrip(), row["statement"]
+        before += "\n\n" * bool(before)
         proof = _without(before, IMPORTS.sub("", row["file"])) if row.get("file") else f"{statement} := {extract_proof(row['text'])}"
         inside = "".join(f"{name}." for word, name in _scopes(before) if word == "namespace")
         found[before + f"{statement} := by\n  sorry\n", before + proof.strip() + "\n"] = inside + _split_statement(statement)[0]
