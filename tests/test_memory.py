@@ -75,6 +75,17 @@ def test_batch_sizes_are_chosen_to_fit_and_the_line_says_what_to_lower(monkeypat
         memory.plan(DEEPSEEK, "nf4", 32, 2048, 22 * GIB, micro_tokens=10**6)
 
 
+def test_a_policy_gets_the_batch_sizes_of_its_plan_and_the_plan_is_printed(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: GIB)  # what is loaded already is in the plan
+    policy, cfg = fd_mini.Policy("tiny", rank=4), SimpleNamespace(max_new_tokens=80, micro_tokens=None, algo="grpo")
+    memory.fit(cfg, policy)
+    parts = memory.plan(policy.model.config, "fp32", 4, policy.max_positions, 3 * GIB, copies=6)  # a prompt may fill the positions
+    assert (policy.rollout_batch, cfg.micro_tokens) == (parts["rows"], parts["micro_tokens"]) and policy.planned_peak == max(memory.peaks(parts))
+    out = capsys.readouterr().out
+    assert out.startswith("memory plan:\n") and "of 3.0 GiB free" in out
+
+
 def test_a_large_model_without_a_gpu_is_refused_before_anything_is_loaded(tmp_path):
     DEEPSEEK.save_pretrained(tmp_path)  # a config alone: loading weights would fail differently
     for name in (str(tmp_path), "deepseek-prover-1.5b"):

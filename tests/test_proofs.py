@@ -51,7 +51,7 @@ def test_what_stood_before_a_theorem_without_a_header_of_its_own_stands_there_ag
     (run / "config.json").write_text(json.dumps({"lean": lean, "lean_project": ""}))
     proofs.write(run)
     for file in ("Challenge", "Solution"):
-        assert (run / f"proofs/Proofs/P0001/{file}.lean").read_text().startswith(f"{first}\n\n{ONE.statement} := ")
+        assert (run / f"proofs/Proofs/P0001/{file}.lean").read_text().startswith(f"{first}\n\n{ONE.statement} := ".lstrip())
         assert (run / f"proofs/Proofs/P0003/{file}.lean").read_text().startswith("-- a header\n\n")  # it has its own
 
 
