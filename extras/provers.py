@@ -90,7 +90,9 @@ def find(name, cuda):
         except OSError as error:
             raise ValueError(f"cannot load {name!r}: {error}") from error
     hub_id, revision, style, billions, meaning = resolve(name)
-    if billions and billions > 4 and not cuda:  # NF4 with embeddings and head in bf16 comes to about 0.8 bytes a parameter
+    if billions and billions > 4 and not cuda:
+        print(f"model: {hub_id} @ {revision} · prompt style {style}\n  {meaning}", flush=True)
+        # NF4 with embeddings and head in bf16 comes to about 0.8 bytes a parameter
         raise ValueError(too_large(f"{hub_id} ({billions}B parameters)", 0.8e9 * billions, 2e9 * billions))
     online = hub_answers()
     fetch = dict(revision=revision, local_files_only=not online)

@@ -150,7 +150,7 @@ def test_the_hub_is_asked_first_and_gives_only_what_is_needed(tmp_path, hub, clo
     assert load("some/other", tmp_path, hub)[0].startswith("REFUSED cannot load 'some/other' (some/other @ main): ")
 
 
-def test_a_large_model_of_the_hub_is_refused_before_its_weights_are_asked_for(tmp_path, hub, closed):
+def test_a_large_model_of_the_hub_is_refused_before_its_weights_are_asked_for(tmp_path, hub, closed, capsys):
     config = LlamaConfig(vocab_size=102400, hidden_size=4096, intermediate_size=11008, num_hidden_layers=30, num_attention_heads=32)
     config.save_pretrained(tmp_path / "config")
     Hub.repos["some/large"] = tiny_files() | {"config.json": (tmp_path / "config" / "config.json").read_bytes()}
@@ -159,6 +159,7 @@ def test_a_large_model_of_the_hub_is_refused_before_its_weights_are_asked_for(tm
     for name in ("deepseek-prover-1.5b", "qwen3-8b", "qwen3.5-9b"):  # known to be large: nobody is asked
         with pytest.raises(ValueError, match=r"\dB parameters\) needs a CUDA device.*GiB in NF4.*: python train.py$"):
             provers.find(name, cuda=False)
+        assert f"\n  {name} is " in capsys.readouterr().out  # what the name means comes first
 
 
 def test_a_folder_is_prompted_by_its_template_or_as_the_tiny_prover_is(tmp_path, capsys):
