@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every number of the README's result tables, from nothing: about 20 minutes on 2 cores. Finished runs are not run again.
+# The numbers of the README and data/README.md that experiments/figures.py does not make: all weights, the base with feedback about every kind of
+# attempt, single learning rates. About 20 minutes on 2 cores; finished runs are not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
