@@ -338,7 +338,7 @@ class LeanEnv:
         sorry = any([m.pop("kind") == "hasSorry" for m in own])
         axioms = re.findall(r"[^\s\[\],]+", answer.partition("axioms: ")[2]) if answer else []
         errors = any(m["severity"] == "error" for m in own)
-        own = own[:100]  # a prover can make Lean print megabytes
+        own = own if len(own) <= 100 else sorted(own, key=lambda m: m["severity"] != "error")[:100]  # a prover can make it megabytes
         if answer is None and not failed and not (alone and errors):
             return Verdict("unanswered", own)
         if errors or answer is None or failed:

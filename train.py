@@ -119,8 +119,7 @@ def save_checkpoint(out: Path, policy, optimizers, step: int):
     shutil.rmtree(new, ignore_errors=True)
     for who in ("student", "teacher"):
         policy.save(new / who, who)
-    # No random state: every draw comes from a generator seeded by (seed, step).
-    torch.save({"step": step, "optimizers": [o.state_dict() for o in optimizers]}, new / "state.pt")
+    torch.save({"step": step, "optimizers": [o.state_dict() for o in optimizers]}, new / "state.pt")  # draws are seeded by (seed, step)
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
@@ -174,11 +173,11 @@ def rl_step(cfg, policy, env, source, theorems, step):
     statuses, judged = [r.verdict.status for r in rollouts], [r.verdict.status not in MACHINE_FAILED for r in rollouts]
     counts = [len(rollouts), sum(judged), statuses.count("proved"), statuses.count("cheat"), sum(len(r.completion_ids) for r in rollouts),
               sum(not r.finished for r in rollouts), sum(not all(r.sampled) for r in rollouts)]
-    n, known, proved, cheats, length, cut, called = fd_mini.total_(torch.tensor(counts)).tolist()  # of all processes
-    if not known:
+    n, checked, proved, cheats, length, cut, called = fd_mini.total_(torch.tensor(counts)).tolist()  # of all processes
+    if not checked:
         raise RuntimeError(f"Lean failed ({statuses[0]}) on every attempt of step {step}: raise --lean-timeout, or try another --lean. "
                            "Whatever was trained before is saved: --resume goes on.")
-    metrics = {"pass": proved / known, "lean_failures": n - known, "cheats": cheats, "length": length / n, "cut": cut / n, "called": called / n}
+    metrics = {"pass": proved / checked, "lean_failures": n - checked, "cheats": cheats, "length": length / n, "cut": cut / n, "called": called / n}
     if cfg.algo == "fd":
         for rollout, text in zip(rollouts, source.write(rollouts)):  # right or wrong: every attempt is talked about
             rollout.feedback = text
@@ -228,8 +227,9 @@ def prepare(cfg: Config):
     if policy.device.type == "cuda":
         import_module("extras.memory").fit(cfg, policy)  # prints the memory plan, chooses batch sizes
     cfg.micro_tokens = cfg.micro_tokens or 8192
-    if env and (cfg.data, cfg.valid) != ("toy", ""):
+    if env and RANK == 0 and (cfg.data, cfg.valid) != ("toy", ""):
         rows, valid = import_module("extras.datasets").screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
+    rows = import_module("extras.ranks").from_first(rows) if WORLD > 1 else rows
     talk = import_module("extras.speaker").speaker(policy) if cfg.feedback == "self" else None
     source = make_feedback(cfg.feedback, cfg.feedback_style, generate=talk) if cfg.algo == "fd" else None
     if source:

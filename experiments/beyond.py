@@ -6,7 +6,6 @@
 A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py (experiments/ABLATION.md walks through
 that). What helped stands in train.py as a flag: `--tail reverse`.
 """
-import json
 import sys
 from pathlib import Path
 

@@ -38,7 +38,8 @@ def equip(theorem, env, policy):
 def final_file(theorem, text):
     """The final answer as a file: a chat's last lean block with all that stands beside the theorem, or the statement and its proof."""
     blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", answer_of(text), re.DOTALL)
-    whole = blocks and len(re.findall(r"^(?:theorem|lemma|def|abbrev|inductive|structure|instance)\b", blocks[-1], re.MULTILINE)) > 1
+    words = r"^(?:@\[.*?\][ \t]*)?(?:(?:private|protected|noncomputable)[ \t]+)*(?:theorem|lemma|def|abbrev|inductive|structure|instance)\b"
+    whole = blocks and len(re.findall(words, blocks[-1], re.MULTILINE)) > 1
     return blocks[-1] if whole else f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""
 
 def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator, batch_size=None):

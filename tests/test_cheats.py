@@ -308,6 +308,8 @@ def test_a_flood_of_messages_is_cut(env):
     file = f"theorem t (p : Prop) (hp : p) : p := hp\nnamespace {'N' * 5000}\ndef x := 1\n" + "#check x\n" * 300
     verdict = env.check_file(Theorem("t", "theorem t (p : Prop) (hp : p) : p"), file)
     assert len(verdict.messages) == 100 and all(len(m["data"]) <= 4000 for m in verdict.messages) and verdict.status == "proved"
+    verdict = env.check_file(Theorem("t", "theorem t (p : Prop) (hp : p) : p"), file + "theorem u : False := x\n")
+    assert len(verdict.messages) == 100 and verdict.status == "rejected" and verdict.messages[0]["severity"] == "error"  # behind the flood
 
 
 class Everything:

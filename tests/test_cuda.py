@@ -1,6 +1,4 @@
 """extras/cuda.py without a GPU: its buffers, buckets and fixed shapes, run without the capture, must sample what plain decoding samples."""
-from functools import partial
-
 import pytest
 import torch
 from test_fd_mini import FAMILIES, shake, write_model

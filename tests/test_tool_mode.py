@@ -121,7 +121,7 @@ def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypa
     monkeypatch.setattr(policy, "style", "chat")
     monkeypatch.setattr(policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}{# knows tools #}")
     monkeypatch.setattr(policy.tokenizer, "tools", None, raising=False)
-    block = f"theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n{NAT.statement} := helper a b"
+    block = f"private theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n{NAT.statement} := helper a b"
     scripted(policy, monkeypatch, [f"I say:\n```lean4\n{block}\n```\n", f"```lean4\n{NAT.statement} := Nat.add_comm a b\n```",
                                    f"```lean4\n{block} + 1\n```"])
     one, two, three = tool_mode.roll_out(policy, env, [NAT] * 3, 400, 0)

@@ -89,6 +89,22 @@ def test_a_failure_in_one_process_ends_both(tmp_path):
     assert not (tmp_path / "run" / "ckpt").exists()
 
 
+def test_statements_that_lean_cannot_read_are_left_out_for_both(tmp_path):
+    """Imitation needs Lean for the validation only, which the first process does: the other must still pick from the same rows."""
+    rows = [json.loads(line) for line in (ROOT / "data" / "toy_train.jsonl").read_text().splitlines()[:6]]
+    rows[1]["statement"] = "theorem t : Unheard of"
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:1]))
+    flags = ("--algo", "sft", "--steps", 3, "--prompts-per-step", 4, "--data", tmp_path / "data.jsonl", "--valid", tmp_path / "valid.jsonl",
+             "--eval-every", 9, "--max-new-tokens", 80)
+    losses = []
+    for n in (1, 2):
+        text, _ = start(n, "--out", tmp_path / str(n), *flags).communicate(timeout=120)
+        assert "1 statement" in text or rows[1]["name"] in text, text
+        losses.append([row["loss"] for row in rows_of(tmp_path / str(n) / "log.jsonl")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_more_processes_than_prompts_are_refused(tmp_path):
     process = start(2, "--prompts-per-step", 1, "--out", tmp_path / "run")
     text, _ = process.communicate(timeout=100)
