@@ -339,10 +339,10 @@ def final_verdict(env, theorem, folder, text=""):
 
 
 def final_verdicts(env, attempts):
-    """[(Theorem, folder, final answer in Lean or "")] -> [(Verdict, the file that was proved or "")]. Solved, as in the paper: something written proves
-    the statement, by the judgement of `check_files` and not by what a tool said. Judged are the final answer, then the
-    written files from the newest back, until one is proved; when none is, the verdict is the first one's, or Lean's own
-    failure on one of them."""
+    """[(Theorem, folder, final answer in Lean or "")] -> [(Verdict, the file that was proved or "")]. Solved, as in the
+    paper: something written proves the statement, by the judgement of `check_files` and not by what a tool said. Judged
+    are the final answer, then the written files from the newest back, until one is proved; when none is, the verdict is
+    the first one's, or Lean's own failure on one of them."""
     from lean_env import Verdict
 
     queues = [[_as_file(theorem, text) for text in [final, *_written(folder)] if text.strip()]
