@@ -7,6 +7,7 @@ Kinds: own (the prover's own attempt), and three made from the reference proofs:
 half outdated in the last. A teacher that is wrong more often than right about one kind pulls the student away from that kind,
 so all four should be well above one half before any distillation is worth its time (data/README.md, section "The base").
 """
+
 import argparse
 import random
 import sys
@@ -28,9 +29,15 @@ def told_about(kind, policy, env, rows, theorems, style, seed, who):
         attempts = roll_out(policy, env, theorems, 80, seed, who=who)
     else:
         rng = random.Random(seed)
-        texts = [toy.attempt(row, rng, other["proof"], kind) for row, other in zip(rows, rows[1:] + rows[:1])]
+        texts = [
+            toy.attempt(row, rng, other["proof"], kind)
+            for row, other in zip(rows, rows[1:] + rows[:1])
+        ]
         verdicts = env.check(list(zip(theorems, texts)))
-        attempts = [Rollout(t, [], [], [], v, None, True, text.partition("\n")[2]) for t, text, v in zip(theorems, texts, verdicts)]
+        attempts = [
+            Rollout(t, [], [], [], v, None, True, text.partition("\n")[2])
+            for t, text, v in zip(theorems, texts, verdicts)
+        ]
     right = sum(a.verdict.status == "proved" for a in attempts) / len(attempts)
     return make_feedback("tutor", style).write(attempts), right
 
@@ -51,11 +58,19 @@ def main():
     for kind in ("no feedback", "own", "right", "wrong", "mixed"):
         proved = total = attempts_right = 0
         for seed in range(args.samples):
-            told, right = (None, 0.0) if kind == "no feedback" else told_about(kind, policy, env, rows, theorems, args.style, 1000 + seed, who)
+            told, right = (
+                (None, 0.0)
+                if kind == "no feedback"
+                else told_about(kind, policy, env, rows, theorems, args.style, 1000 + seed, who)
+            )
             rollouts = roll_out(policy, env, theorems, 80, 2000 + seed, told, who)
             proved += sum(r.verdict.status == "proved" for r in rollouts)
             total, attempts_right = total + len(rollouts), attempts_right + right / args.samples
-        print(f"{kind:12}  pass@1 {proved / total:.3f}" + (f"   (attempts right: {attempts_right:.3f})" if kind != "no feedback" else ""), flush=True)
+        print(
+            f"{kind:12}  pass@1 {proved / total:.3f}"
+            + (f"   (attempts right: {attempts_right:.3f})" if kind != "no feedback" else ""),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 FD on the two are the arms `base_own` and `base_all` of `figures.py --only beyond`, which has them once these folders are there.
 A base made from nothing with each mixture would be the cleaner question and takes 20 minutes of an idle machine (`make tiny`).
 """
+
 import shlex
 import subprocess
 import sys
@@ -18,15 +19,33 @@ import toy  # noqa: E402
 
 FLAGS = "--algo sft --lora-rank 0 --steps 300 --prompts-per-step 64 --lr 1e-3 --warmup 20 --micro-tokens 1600 --max-new-tokens 80 --eval-every 0"
 
+
 def main(kinds: str, out: Path):
     if kinds == "own":
         toy.KINDS = {"own": 1}
-    rows = toy.generate(sum(toy.SPLITS.values()) - 20000)[-12000:]  # of the warm-up's own theorems
+    rows = toy.generate(sum(toy.SPLITS.values()) - 20000)[
+        -12000:
+    ]  # of the warm-up's own theorems
     out.mkdir(parents=True, exist_ok=True)
     toy.write_jsonl(out / "warm_up.jsonl", toy.warm_up(rows, toy.VARIANTS["outdated"]))
-    subprocess.run([sys.executable, "train.py", *shlex.split(FLAGS), "--data", str(out / "warm_up.jsonl"), "--out", str(out / "run")], cwd=ROOT, check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            *shlex.split(FLAGS),
+            "--data",
+            str(out / "warm_up.jsonl"),
+            "--out",
+            str(out / "run"),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in ("own", "all"):
-        sys.exit("narrow_base.py: say which attempts, own or all, and a folder: python experiments/narrow_base.py own out/own")
+        sys.exit(
+            "narrow_base.py: say which attempts, own or all, and a folder: python experiments/narrow_base.py own out/own"
+        )
     main(sys.argv[1], Path(sys.argv[2]).resolve())
