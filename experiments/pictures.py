@@ -90,14 +90,15 @@ def draw(axis, rows: list[Row], arms: list[str], metric: str, x: str = "step"):
         if not curve:
             continue
 
-        xs = [getattr(point, x) for point in curve]
-        means = [point.mean for point in curve]
+        columns = Point(*zip(*curve))
+        xs = getattr(columns, x)
         every = max(1, len(xs) // 8)
-        axis.plot(xs, means, label=arm, markevery=every, markersize=7, linewidth=2, **style(i))
-
-        low = [point.low for point in curve]
-        high = [point.high for point in curve]
-        axis.fill_between(xs, low, high, color=COLOURS[i % 8], alpha=0.15, linewidth=0)
+        look = style(i)
+        axis.plot(
+            xs, columns.mean, label=arm, markevery=every, markersize=7, linewidth=2, **look
+        )
+        band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+        axis.fill_between(xs, columns.low, columns.high, **band)
     axis.grid(alpha=0.3)
 
 
@@ -193,13 +194,12 @@ def draw_nearest(axis, ends):
     nearest = min(rivals, key=lambda arm: abs(ends[arm][1].mean - wanted))
     for i, arm in enumerate([nearest, "grpo"]):
         ks = [str(k) for k in ends[arm]]
-        curve = list(ends[arm].values())
-        label = f"{arm}, pass@1 {curve[0].mean:.3f}"
-        axis.plot(ks, [point.mean for point in curve], label=label, **style(i))
-
-        low = [point.low for point in curve]
-        high = [point.high for point in curve]
-        axis.fill_between(range(len(ks)), low, high, color=COLOURS[i], alpha=0.15)
+        columns = Point(*zip(*ends[arm].values()))
+        label = f"{arm}, pass@1 {columns.mean[0]:.3f}"
+        axis.plot(ks, columns.mean, label=label, **style(i))
+        axis.fill_between(
+            range(len(ks)), columns.low, columns.high, color=COLOURS[i], alpha=0.15
+        )
 
 
 def draw_ends(axis, ends):

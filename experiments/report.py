@@ -1,9 +1,9 @@
 """From finished runs to results.csv, pictures and experiments/README.md."""
 
-import csv
 import json
 import re
 import shlex
+from collections import defaultdict
 from pathlib import Path
 
 from eval import tactics_of
@@ -199,12 +199,11 @@ def kept_sections(path: Path) -> dict[str, str]:
     return {name: text for text, name in found}
 
 
-def kept_rows(path: Path) -> list[list[str]]:
-    """The lines of a results.csv that was written before, as text."""
+def kept_lines(path: Path) -> list[str]:
+    """The lines of a results.csv that was written before."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return list(csv.reader(file))[1:]
+    return path.read_text().splitlines()[1:]
 
 
 def report(cfg, names: list[str]) -> Path:
@@ -219,13 +218,16 @@ def report(cfg, names: list[str]) -> Path:
 
     out = Path(cfg.results)
     out.mkdir(parents=True, exist_ok=True)
-    others = table.keys() - {row.experiment for row in rows}
-    kept = [row for row in kept_rows(out / "results.csv") if row[0] in others]
-    order = list(table)
-    with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(sorted([*kept, *rows], key=lambda row: order.index(row[0])))
+    new = defaultdict(list)
+    for row in rows:
+        new[row.experiment].append(",".join(map(str, row)))
+    old = defaultdict(list)
+    for line in kept_lines(out / "results.csv"):
+        old[line.split(",")[0]].append(line)
+    lines = [",".join(Row._fields)]
+    for name in table:
+        lines += new[name] or old[name]
+    (out / "results.csv").write_text("\n".join(lines) + "\n")
 
     seeds = "three seeds, mean [lowest, highest]; bands are the same"
     if cfg.quick:

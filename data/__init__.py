@@ -1,0 +1,1 @@
+"""Thrown away later: data/ becomes a package of its own."""
