@@ -3,9 +3,9 @@
     python -m bench.lean [--proofs 256] [--single 64] [--files 32] [--workers 2]
 
 The proofs are the toy's test set's references. `--single`: how many of them are also checked in a
-process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a reference
-is not proved. Then whole files (tool mode), which always have a process each: `check_files` against a
-loop of `check_file`.
+process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a
+reference is not proved. Then whole files (tool mode), which always have a process each: `check_files`
+against a loop of `check_file`.
 """
 
 import sys
@@ -18,7 +18,7 @@ from eval import load_rows, theorem_of
 from lean_env import LeanEnv
 
 
-def measure(name: str, unit: str, check, jobs: list) -> float:
+def measure(name, unit, check, jobs):
     """Prints and returns the rate of `check` on `jobs`."""
     began = time.perf_counter()
     verdicts = check(jobs)

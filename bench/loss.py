@@ -1,7 +1,7 @@
 """Time and peak memory of the loss: fd_mini's chunked head with the teacher's top 25 against all of
 the vocabulary at once.
 
-    python -m bench.loss                        # CPU, and CUDA when there is one (not yet run on CUDA)
+    python -m bench.loss    # on the CPU, and on CUDA when there is one (not yet run on CUDA)
     python -m bench.loss --tokens 4096 --vocabularies 102400 --width 256
 
 Four ways from hidden states [N, D] of student and teacher and a frozen head [V, D] to the gradient
@@ -11,12 +11,14 @@ for the student's:
   chunked   fd_mini.teacher_topk and fd_mini.linear_topk_cross_entropy
   + stats   the same with what the training log shows (entropy, KL, overlap), as training runs it
 Each runs in a process of its own. Memory is what a run adds to what was there before: on CUDA the
-allocator's peak, on a CPU the peak of the resident size less the resident size before. fp32 on a CPU,
-bf16 hidden states and head on CUDA. A narrower D makes the products cheaper and so the comparison of
-time stricter: on a real head (D = 4096) all ways spend most of their time in the same three products.
-The ratios to plain are what to read; expected at 4096 tokens: memory at most 0.05, time at most 1.1.
+allocator's peak, on a CPU the peak of the resident size less the resident size before. fp32 on a
+CPU, bf16 hidden states and head on CUDA. A narrower D makes the products cheaper and so the
+comparison of time stricter: on a real head (D = 4096) all ways spend most of their time in the same
+three products. The ratios to plain are what to read; expected at 4096 tokens: memory at most 0.05,
+time at most 1.1.
 """
 
+import math
 import os
 import resource
 from concurrent.futures import ProcessPoolExecutor
@@ -46,7 +48,7 @@ def trl_loss():
     return GKDTrainer.generalized_jsd_loss
 
 
-def run(way: str, student, teacher, weight):
+def run(way, student, teacher, weight):
     """Leaves the gradient in student.grad. student, teacher [N, D], weight [V, D]."""
     if way in ("chunked", "+ stats"):
         ids, logps = fd_mini.teacher_topk(teacher, weight, 25)  # [N, 25] each
@@ -72,9 +74,7 @@ def run(way: str, student, teacher, weight):
     loss.backward()
 
 
-def measure(
-    way: str, device: torch.device, vocabulary: int, tokens: int, width: int, repeats: int
-):
+def measure(way, device, vocabulary, tokens, width, repeats):
     """One way, one size, in a fresh process. -> (best seconds, bytes at the peak less before)"""
     cuda = device.type == "cuda"
     torch.manual_seed(0)
@@ -108,7 +108,7 @@ def in_fresh_process(*args):
             return None
 
 
-def resident() -> int:
+def resident():
     """Bytes resident now; where /proc is missing, the peak so far."""
     status = Path("/proc/self/statm")
     if status.exists():
@@ -116,7 +116,7 @@ def resident() -> int:
     return peak_bytes(torch.device("cpu"))
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device):
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
 
@@ -128,9 +128,9 @@ def free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def compare(device: torch.device, vocabulary: int, tokens: int, width: int, repeats: int):
+def compare(device, vocabulary, tokens, width, repeats):
     """Prints a line for each way."""
-    plain = None
+    plain = (math.nan, math.nan)
     for way, copies in COPIES.items():
         if way == "TRL" and trl_loss() is None:
             continue
@@ -152,10 +152,7 @@ def compare(device: torch.device, vocabulary: int, tokens: int, width: int, repe
             plain = result
         seconds, size = result
         line += f"{seconds:9.2f}{size / 2**20:9.0f}"
-        if plain:
-            line += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"
-        else:
-            line += f"{'nan':>8}{'nan':>8}"
+        line += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"
         print(line, flush=True)
 
 

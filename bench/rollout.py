@@ -1,4 +1,5 @@
-"""Sampling speed: fd_mini.sample against transformers' generate, same model, prompts, batch, lengths.
+"""Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts, batch
+and lengths.
 
     python -m bench.rollout               # random weights in the tiny shape, on the CPU and on CUDA
     python -m bench.rollout --model NAME  # another model (an alias, a folder, a hub id)
@@ -8,9 +9,9 @@ The base is fp32 on a CPU and bf16 on CUDA, or NF4, with and without adapters (a
 Two cases. "full": no row ever stops, so that both decode the same tokens: the cost of a step.
 "ragged": rows stop at random, as real proofs do: `generate` keeps decoding rows that have finished
 until the last one has, sample() drops them. Tokens count until a row's stop. Both sample at
-temperature 1 without top-p or top-k and keep a KV cache. Timings on a shared machine vary by tens of
-percent: both sides run in turn and the better of two is kept. The ratio is what to read; nothing is
-asserted.
+temperature 1 without top-p or top-k and keep a KV cache. Timings on a shared machine vary by tens
+of percent: both sides run in turn and the better of two is kept. The ratio is what to read; nothing
+is asserted.
 """
 
 import tempfile
@@ -33,8 +34,8 @@ TINY = {
 }
 
 
-def generate(policy, prompts, new_tokens: int) -> list[list[int]]:
-    """transformers' own loop on the same left-padded batch. -> ids up to and with each row's stop"""
+def generate(policy, prompts, new_tokens):
+    """transformers' own loop on the same left-padded batch. -> ids up to each row's stop, with it"""
     width = max(map(len, prompts))
     ids = [[0] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -58,7 +59,7 @@ def generate(policy, prompts, new_tokens: int) -> list[list[int]]:
     return completions
 
 
-def sample(policy, prompts, new_tokens: int) -> list[list[int]]:
+def sample(policy, prompts, new_tokens):
     generator = torch.Generator().manual_seed(0)
     samples = fd_mini.sample(
         policy, prompts, new_tokens, generator=generator, batch_size=len(prompts)
@@ -66,7 +67,7 @@ def sample(policy, prompts, new_tokens: int) -> list[list[int]]:
     return [ids for ids, _ in samples]
 
 
-def rate(way, policy, prompts, new_tokens: int) -> float:
+def rate(way, policy, prompts, new_tokens):
     """Tokens per second of one run."""
     torch.manual_seed(0)
     start = now(policy.device)
@@ -74,7 +75,7 @@ def rate(way, policy, prompts, new_tokens: int) -> float:
     return sum(map(len, completions)) / (now(policy.device) - start)
 
 
-def compare(policy, prompts, new_tokens: int) -> tuple[float, float]:
+def compare(policy, prompts, new_tokens):
     """The better of two rates of generate and of sample."""
     theirs = []
     ours = []

@@ -3,14 +3,15 @@ endpoint: stubs give the verdicts and the advice, so that only the model is time
 
     python -m bench.step                 # the shipped tiny prover on the CPU, beside TRL's trainers
     python -m bench.step --cuda          # DeepSeek-Prover-V1.5's exact shape, random weights in NF4
-    python -m bench.step --cuda --small  # the same code path scaled down, on whatever device there is
+    python -m bench.step --cuda --small  # the same code scaled down, on whatever device there is
 
 (--cuda without --small is not yet run.) TRL's nearest, where `trl` can be imported: GKDTrainer
 (on-policy, forward KL over the full vocabulary, the base as its teacher, no feedback in its prompt)
-beside FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA rank and longest
-completion, each best of two steps after a first one. With --cuda no row ever stops (the worst case),
-so that lengths are known; prompts have 256 tokens, the teacher's 512. The random model is written to
-a temporary folder (13 GiB) and loaded like any other. Peak memory should stay below 22 GiB.
+beside FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA rank and
+longest completion, each best of two steps after a first one. With --cuda no row ever stops (the
+worst case), so that lengths are known; prompts have 256 tokens, the teacher's 512. The random model
+is written to a temporary folder (13 GiB) and loaded like any other. Peak memory should stay below
+22 GiB.
 """
 
 import contextlib
@@ -70,13 +71,13 @@ SIZES = {
 }
 
 
-def rewards(attempts: int) -> list[float]:
+def rewards(attempts):
     """Stub verdicts: two attempts of five are right."""
     return [float(i % GROUP < 2) for i in range(attempts)]
 
 
 # --- ours
-def clocked(policy, seconds: dict):
+def clocked(policy, seconds):
     """policy.act_as that adds the time spent in each role to `seconds`."""
     act_as = policy.act_as
 
@@ -90,7 +91,7 @@ def clocked(policy, seconds: dict):
     return timed
 
 
-def step(policy, optimizer, algo: str, prompts, teacher_prompts, cfg) -> tuple[dict, int]:
+def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
     """One step as train.py takes it. -> (seconds of each phase, sampled tokens)"""
     group = 1 if algo == "fd" else GROUP
     rows = [prompt for prompt in prompts for _ in range(group)]
@@ -127,7 +128,7 @@ def step(policy, optimizer, algo: str, prompts, teacher_prompts, cfg) -> tuple[d
     return seconds, sum(map(len, completions))
 
 
-def ours(policy, prompts, teacher_prompts, cfg) -> dict[str, float]:
+def ours(policy, prompts, teacher_prompts, cfg):
     """Prints a line for FD and one for GRPO. -> {"fd": seconds, "grpo": seconds}"""
     titles = f"{'':14}{'s/step':>8}{'sampled tok/s':>15}{'trained tok/s':>15}{'peak GiB':>10}"
     print(f"\n{titles}   share of time")
@@ -142,7 +143,8 @@ def ours(policy, prompts, teacher_prompts, cfg) -> dict[str, float]:
             steps.append(step(policy, optimizer, algo, prompts, teacher_prompts, cfg))
         seconds, tokens = min(steps, key=lambda result: result[0]["whole"])
 
-        whole = wholes[algo] = seconds.pop("whole")
+        whole = seconds.pop("whole")
+        wholes[algo] = whole
         training = sum(seconds.values()) - seconds["sample"]
         line = f"{'fd_mini ' + algo.upper():14}{whole:8.2f}"
         line += f"{tokens / seconds['sample']:15,.0f}{tokens / training:15,.0f}"
@@ -166,7 +168,7 @@ class StepClock(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.start)
 
 
-def gkd_trainer(load, prompts, tokenizer, new_tokens: int, common: dict, **rest):
+def gkd_trainer(load, prompts, tokenizer, new_tokens, common, **rest):
     """On-policy distillation from the base itself."""
     from datasets import Dataset
     from trl.experimental.gkd import GKDConfig, GKDTrainer
@@ -189,7 +191,7 @@ def gkd_trainer(load, prompts, tokenizer, new_tokens: int, common: dict, **rest)
     return GKDTrainer(load(), load(), config, collate, rows, processing_class=tokenizer, **rest)
 
 
-def grpo_trainer(load, prompts, tokenizer, new_tokens: int, common: dict, **rest):
+def grpo_trainer(load, prompts, tokenizer, new_tokens, common, **rest):
     """Groups of attempts with the stub verdicts as reward."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -208,7 +210,7 @@ def grpo_trainer(load, prompts, tokenizer, new_tokens: int, common: dict, **rest
     return GRPOTrainer(load(), reward, config, rows, processing_class=tokenizer, **rest)
 
 
-def trl_steps(folder: str, prompts, cfg) -> dict[str, float]:
+def trl_steps(folder, prompts, cfg):
     """Seconds of one step of TRL's trainers on the CPU: {"fd": ..., "grpo": ...}."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from peft import LoraConfig

@@ -1,13 +1,13 @@
-"""Does a prover use feedback? pass@1 with the tutor's feedback in the prompt, by the kind of attempt
-the feedback is about.
+"""Does a prover use feedback? pass@1 with the tutor's feedback in the prompt, by the kind of
+attempt the feedback is about.
 
     python -m experiments.base_by_kind                # the shipped tiny prover
     python -m experiments.base_by_kind --run out/fd   # a run's teacher: what has it become?
 
 Kinds: own (the prover's own attempt), and three made from the reference proofs: right, wrong and
-mixed, in current names, half outdated in the last. A teacher that is wrong more often than right about
-one kind pulls the student away from that kind, so all four should be well above one half before any
-distillation is worth its time (data/README.md, section "The base").
+mixed, in current names, half outdated in the last. A teacher that is wrong more often than right
+about one kind pulls the student away from that kind, so all four should be well above one half before
+any distillation is worth its time (data/README.md, section "The base").
 """
 
 import random

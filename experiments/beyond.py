@@ -5,7 +5,8 @@
     python -m experiments.beyond taught+cut --steps 40 --out out/both    # several at once
 
 A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py
-(experiments/ABLATION.md walks through that). What helped stands in train.py as a flag: `--tail reverse`.
+(experiments/ABLATION.md walks through that). What helped stands in train.py as a flag:
+`--tail reverse`.
 """
 
 import math
@@ -19,10 +20,7 @@ from eval import roll_out
 # (rollouts, the tutor's texts, policy, env, config, call number) -> texts; None: not taught
 def failures(rollouts, texts, *_):
     """No distillation on successes."""
-    taught = []
-    for rollout, text in zip(rollouts, texts):
-        taught.append(None if rollout.verdict.status == "proved" else text)
-    return taught
+    return [None if r.verdict.status == "proved" else text for r, text in zip(rollouts, texts)]
 
 
 def taught(rollouts, texts, policy, env, cfg, number):

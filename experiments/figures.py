@@ -1,14 +1,14 @@
 """The comparisons of the paper at toy scale, from nothing: runs, results.csv, pictures, README.md.
 
-    make figures QUICK=1     # one seed, few steps, into out/figures_quick: at most 20 minutes on 2 cores
-    make figures             # three seeds: at most 5 hours
-    python -m experiments.figures --only ema tail    # these alone; what is committed of others stays
+    make figures QUICK=1   # one seed, few steps, into out/figures_quick: at most 20 minutes on 2 cores
+    make figures           # three seeds: at most 5 hours
+    python -m experiments.figures --only ema tail  # these alone; what is committed of others stays
 
-An experiment is an entry of plan.toml: arms, each a few flags over train.py (or over beyond.py, which
-changes train.py). A run lies in out/figures/EXPERIMENT/ARM_sSEED and its log in ARM_sSEED.txt beside
-it. What is finished (`done` holds its exact flags) is not run again, what was broken off is resumed,
-what has other flags by now is run afresh, and two arms with the same flags share one run. Try it:
-change a line of plan.toml and run it again.
+An experiment is an entry of plan.toml: arms, each a few flags over train.py (or over beyond.py,
+which changes train.py). A run lies in out/figures/EXPERIMENT/ARM_sSEED and its log in ARM_sSEED.txt
+beside it. What is finished (`done` holds its exact flags) is not run again, what was broken off is
+resumed, what has other flags by now is run afresh, and two arms with the same flags share one run.
+Try it: change a line of plan.toml and run it again.
 """
 
 import json
@@ -28,16 +28,7 @@ from experiments.plan import Run, estimate, experiments, make_runs
 from experiments.report import read_lines, report
 
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-SCRIPTS = [
-    "train.py",
-    "eval.py",
-    "fd_mini.py",
-    "feedback.py",
-    "lean_env.py",
-    "lean",
-    "toy",
-    "data",
-]
+SCRIPTS = "train.py eval.py fd_mini.py feedback.py lean_env.py lean toy data".split()
 children: set[subprocess.Popen] = set()
 
 
@@ -79,7 +70,7 @@ def call(words: list[str], log: Path):
 
 
 def execute(run: Run) -> str:
-    """Train, evaluate, mark as done; or go on where it was broken off. -> what was done, in words"""
+    """Train, evaluate, mark as done; or go on where it was broken off. -> what was done"""
     state = run.state
     if state == "done":
         return "finished before"
@@ -175,11 +166,8 @@ def main(cfg: Config) -> list[str]:
     stems = [run.after for run in asked if run.after]  # of runs that --only left out, perhaps
     runs = list(dict.fromkeys(stems + asked))
     finished = sum(run.state == "done" for run in runs)
-    minutes = estimate(runs, cfg.jobs)
-    print(
-        f"{len(runs)} runs, {finished} of them finished; the rest takes about {minutes:.0f} minutes",
-        flush=True,
-    )
+    rest = f"the rest takes about {estimate(runs, cfg.jobs):.0f} minutes"
+    print(f"{len(runs)} runs, {finished} of them finished; {rest}", flush=True)
 
     failures = execute_all(runs, cfg.jobs)
     out = report(cfg, names)

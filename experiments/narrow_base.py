@@ -1,18 +1,18 @@
-"""Does it matter which attempts a base has seen feedback about? Two bases, both the tiny prover warmed
-up for 300 steps more.
+"""Does it matter which attempts a base has seen feedback about? Two bases, both the tiny prover
+warmed up for 300 steps more.
 
-    python -m experiments.narrow_base own out/own  # on feedback about its own outdated attempts only
+    python -m experiments.narrow_base own out/own  # on feedback about its own attempts only
     python -m experiments.narrow_base all out/all  # on the usual mixture: own, right, wrong, mixed
 
-FD on the two are the arms `base_own` and `base_all` of `figures.py --only beyond`, which has them once
-these folders are there. A base made from nothing with each mixture would be the cleaner question and
-takes 20 minutes of an idle machine (`make tiny`).
+FD on the two are the arms `base_own` and `base_all` of `figures.py --only beyond`, which has them
+once these folders are there. A base made from nothing with each mixture would be the cleaner question
+and takes 20 minutes of an idle machine (`make tiny`).
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
-import train
 from data import toy
 
 FLAGS = (
@@ -30,7 +30,8 @@ def main(kinds: str, out: Path):
     out.mkdir(parents=True, exist_ok=True)
     data = out / "warm_up.jsonl"
     toy.write_jsonl(data, rows)
-    train.main([*FLAGS.split(), "--data", str(data), "--out", str(out / "run")])
+    flags = [*FLAGS.split(), "--data", str(data), "--out", str(out / "run")]
+    subprocess.run([sys.executable, "train.py", *flags], check=True)
 
 
 if __name__ == "__main__":

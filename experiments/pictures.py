@@ -6,6 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
 TITLES = {
     "valid_pass@1": "pass@1, validation",
     "train_pass": "pass@1, training",
@@ -102,35 +105,33 @@ def draw(axis, rows: list[Row], arms: list[str], metric: str, x: str = "step"):
     axis.grid(alpha=0.3)
 
 
-# --- the pictures: (plt, rows, arms) -> (figure, axes, how many of these have a legend)
-def picture_lr(plt, rows, arms):
+# --- the pictures: they draw on a figure and return the axes that get a legend
+def picture_lr(figure, rows, arms):
     """The end of every run of the sweep, over its learning rate."""
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5))
+    figure.set_size_inches(13, 5)
+    axes = figure.subplots(1, 2)
     titles = {
         "final_valid_pass@1": "pass@1, validation, at the end",
         "final_valid_entropy": "entropy (nats per token)",
     }
 
     for axis, (metric, title) in zip(axes, titles.items()):
+        ends = {row.arm: row.value for row in rows if row.metric == metric}  # there is one seed
         for i, algo in enumerate(("fd", "grpo", "sft")):
-            rates = []
-            ends = []
-            for arm in arms:
-                curve = points(rows, arm, metric)
-                if curve and arm.startswith(algo + "_"):
-                    rates.append(float(arm.split("_")[1]))
-                    ends.append(curve[-1].mean)
-            axis.plot(rates, ends, label=algo, **style(i))
+            mine = [arm for arm in ends if arm.startswith(algo + "_")]
+            rates = [float(arm.split("_")[1]) for arm in mine]
+            axis.plot(rates, [ends[arm] for arm in mine], label=algo, **style(i))
 
         axis.set(xscale="log", xlabel="learning rate", title=title, ylim=(0, None))
         axis.grid(alpha=0.3)
-    return figure, axes, 1
+    return axes[:1]
 
 
-def picture_main(plt, rows, arms):
+def picture_main(figure, rows, arms):
     """pass@1 and entropy over steps, attempts and seconds; the test's results with a black edge."""
+    figure.set_size_inches(17, 13)
+    axes = figure.subplots(3, 3, sharey="row", sharex="col")
     arms = [arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)]  # fd_20 begins fd
-    figure, axes = plt.subplots(3, 3, figsize=(17, 13), sharey="row", sharex="col")
     titles = {
         "valid_pass@1": "pass@1, validation (black edge: test)",
         "train_pass": "pass@1, training",
@@ -147,7 +148,7 @@ def picture_main(plt, rows, arms):
 
     for axis, label in zip(axes[-1], AXES.values()):
         axis.set_xlabel(label)
-    return figure, axes.flat, 1
+    return axes[0, :1]
 
 
 def mark_tests(axis, rows, arms, metric, x):
@@ -157,19 +158,20 @@ def mark_tests(axis, rows, arms, metric, x):
             axis.plot(getattr(point, x), point.mean, MARKERS[i % 8], **look)
 
 
-def picture_passk(plt, rows, arms):
+def picture_passk(figure, rows, arms):
     """pass@k of FD and GRPO where their pass@1 is nearest, pass@k of all arms, variety."""
+    figure.set_size_inches(22, 5.5)
+    axes = figure.subplots(1, 4)
+    ks = sorted({int(row.metric[5:]) for row in rows if row.metric.startswith("pass@")})
     ends = {}  # {arm: {k: Point}} on the test set
     for arm in arms:
-        mine = [row.metric for row in rows if row.arm == arm and row.metric.startswith("pass@")]
-        if mine:
-            ks = sorted({int(metric.removeprefix("pass@")) for metric in mine})
-            ends[arm] = {k: points(rows, arm, f"pass@{k}")[-1] for k in ks}
+        curves = {k: points(rows, arm, f"pass@{k}") for k in ks}
+        end = {k: curve[-1] for k, curve in curves.items() if curve}
+        if end:
+            ends[arm] = end
 
-    figure, axes = plt.subplots(1, 4, figsize=(22, 5.5))
     draw_nearest(axes[0], ends)
-    draw_ends(axes[1], ends)
-
+    draw_ends(axes[1], ends, max(ks, default=1))
     titles = {
         "train_lemmas": "distinct lemmas in the proofs of\n20 training attempts (10 steps)",
         "valid_tactics": "distinct tactics in the proofs of\n128 validation attempts",
@@ -180,7 +182,7 @@ def picture_passk(plt, rows, arms):
 
     for axis in axes:
         axis.grid(alpha=0.3)
-    return figure, axes, 3
+    return axes[:3]
 
 
 def draw_nearest(axis, ends):
@@ -202,52 +204,45 @@ def draw_nearest(axis, ends):
         )
 
 
-def draw_ends(axis, ends):
+def draw_ends(axis, ends, k):
     """pass@k over pass@1 of every arm that learnt; the others lie far off."""
-    top = max((k for end in ends.values() for k in end), default=1)
     best = max((end[1].mean for end in ends.values()), default=0)
-    learnt = {arm: end for arm, end in ends.items() if end[1].mean > best / 2}
+    learnt = [arm for arm in ends if ends[arm][1].mean > best / 2]
 
-    for i, (arm, end) in enumerate(learnt.items()):
-        at = (end[1].mean, end[top].mean)
+    for i, arm in enumerate(learnt):
+        at = (ends[arm][1].mean, ends[arm][k].mean)
         look = {"color": COLOURS[i % 8], "fillstyle": "none" if i >= 8 else "full"}
         axis.plot(*at, MARKERS[i % 8], markersize=10, **look)
         axis.annotate(arm, at, xytext=(8, 4), textcoords="offset points", fontsize=11)
 
-    axis.set(xlabel="pass@1, test", title=f"pass@{top}, test, of every arm that learnt")
+    axis.set(xlabel="pass@1, test", title=f"pass@{k}, test, of every arm that learnt")
     axis.margins(x=0.45, y=0.1)
 
 
-def picture_plain(plt, rows, arms):
+def picture_plain(figure, rows, arms):
     """A panel for each metric, over steps."""
     panels = PANELS.get(rows[0].experiment, USUAL)
-    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 5.5))
+    figure.set_size_inches(6 * len(panels), 5.5)
+    axes = figure.subplots(1, len(panels))
 
     for axis, metric in zip(axes, panels):
         draw(axis, rows, arms, metric)
         axis.set(xlabel="optimiser step", title=TITLES[metric])
         if metric != "train_teacher_mass":  # that one lies between 0.97 and 1
             axis.set_ylim(0, None)
-    return figure, axes, 1
+    return axes[:1]
 
 
 def picture(rows: list[Row], path: Path):
     """The picture of one experiment, from its lines of results.csv alone."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    fonts = {"font.size": 14, "legend.fontsize": 11}
-    plt.rcParams.update(fonts | {"figure.constrained_layout.use": True})
-
     own = {"lr": picture_lr, "main": picture_main, "passk": picture_passk}
-    make = own.get(rows[0].experiment, picture_plain)
-    figure, axes, legends = make(plt, rows, list(dict.fromkeys(row.arm for row in rows)))
-    for axis in list(axes)[:legends]:
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend()
+    draw_on = own.get(rows[0].experiment, picture_plain)
+    arms = list(dict.fromkeys(row.arm for row in rows))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with rc_context({"font.size": 14, "legend.fontsize": 11}):
+        figure = Figure(layout="constrained")
+        for axis in draw_on(figure, rows, arms):
+            if axis.get_legend_handles_labels()[0]:
+                axis.legend()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)

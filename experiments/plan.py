@@ -9,18 +9,23 @@ from pathlib import Path
 PLAN = Path(__file__).with_name("plan.toml")
 
 # Seconds with one thread, two runs side by side, on the machine this was written on: only for the
-# estimate. fd, grpo and sft are a step; self, taught and tools are what these add to a step.
-COST = {
-    "fd": 1.35,
-    "grpo": 2.5,
-    "sft": 0.45,
-    "self": 2.8,
-    "taught": 1.0,
-    "tools": 6.0,
-    "start": 5.5,
-    "valid": 1.5,
-    "256 attempts": 4.2,
+# estimate of how long it takes.
+FD_STEP = 1.35
+MORE = {  # than a step of FD
+    "--algo grpo": 1.15,
+    "--algo sft": -0.9,
+    "--feedback self": 2.8,
+    "beyond.py taught": 1.0,
+    "--tools": 6.0,
 }
+START = 5.5
+VALIDATION = 1.5
+ATTEMPTS = 4.2  # at 256 theorems, one each
+
+
+def read_text(path: Path) -> str:
+    """Empty where there is no file."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 @dataclass
@@ -36,7 +41,7 @@ class Experiment:
 
 def read_plan(quick: bool) -> tuple[dict, dict]:
     """plan.toml -> (what {name} in an arm stands for, the experiments as they stand there)."""
-    table = tomllib.loads(PLAN.read_text(encoding="utf-8"))
+    table = tomllib.loads(read_text(PLAN))
     flags = table.pop("flags")
     quick_flags = table.pop("quick")
 
@@ -109,13 +114,11 @@ class Run:
     @property
     def state(self) -> str:
         """done; broken off (with these flags, and a checkpoint to go on from); new."""
-        done = self.folder / "done"
-        if done.is_file():
-            same = json.loads(done.read_text())["flags"] == self.flags
-            return "done" if same else "new"
+        done = read_text(self.folder / "done")
+        if done:
+            return "done" if json.loads(done)["flags"] == self.flags else "new"
 
-        begun = self.beside(".flags")
-        same = begun.is_file() and begun.read_text() == self.flags
+        same = read_text(self.beside(".flags")) == self.flags
         return "broken off" if same and any(self.folder.glob("ckpt*/state.pt")) else "new"
 
 
@@ -167,27 +170,20 @@ def evaluation(experiment: Experiment, seed: int, data: str) -> tuple[str, ...]:
 def cost(run: Run) -> float:
     """Seconds that this run takes with one thread, roughly."""
 
-    def flag(name, default):
+    def number(flag, default):
         words = run.train + run.evaluate
-        return words[words.index(name) + 1] if name in words else default
+        return int(words[words.index(flag) + 1]) if flag in words else default
 
     seconds = 0.0
     if run.evaluate:
-        seconds += COST["start"] + int(flag("--samples", 0)) * COST["256 attempts"]
-    if not run.train:
-        return seconds
-
-    step = COST[flag("--algo", "fd")]
-    if flag("--feedback", "") == "self":
-        step += COST["self"]
-    if any("taught" in word for word in run.train):
-        step += COST["taught"]
-    if "--tools" in run.train:
-        step += COST["tools"]
-
-    steps = int(flag("--steps", 60))
-    every = int(flag("--eval-every", 10)) or steps
-    return seconds + COST["start"] + steps * step + (steps // every + 1) * COST["valid"]
+        seconds += START + number("--samples", 0) * ATTEMPTS
+    if run.train:
+        text = " ".join(run.train)
+        step = FD_STEP + sum(more for flag, more in MORE.items() if flag in text)
+        steps = number("--steps", 60)
+        validations = 1 + steps // (number("--eval-every", 10) or steps)
+        seconds += START + steps * step + validations * VALIDATION
+    return seconds
 
 
 def estimate(runs: list[Run], jobs: int) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval import tactics_of
 from experiments.pictures import Row, mean, picture, points
-from experiments.plan import Experiment, Run, experiments, make_runs, read_plan
+from experiments.plan import Experiment, Run, experiments, make_runs, read_plan, read_text
 
 # Of log.jsonl, as train_... in results.csv.
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
@@ -28,9 +28,7 @@ proofs read.
 # --- reading
 def read_lines(path: Path) -> list[dict]:
     """The rows of a jsonl file, a torn last line aside; none where there is no file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in read_text(path).splitlines() if line.endswith("}")]
 
 
 def totals(run: Run | None) -> tuple[list[int], list[float]]:
@@ -144,12 +142,7 @@ def results_table(rows: list[Row]) -> str:
 
 def best_rates(rows: list[Row], used: str) -> str:
     """The line below the sweep's table."""
-    ends = {}
-    for arm in dict.fromkeys(row.arm for row in rows):
-        found = points(rows, arm, "final_valid_pass@1")
-        if found:
-            ends[arm] = found[-1].mean
-
+    ends = {row.arm: row.value for row in rows if row.metric == "final_valid_pass@1"}
     said = []
     for algo in ("fd", "grpo", "sft"):
         mine = [arm for arm in ends if arm.startswith(algo + "_")]
@@ -167,10 +160,10 @@ def section(name: str, experiment: Experiment, rows: list[Row], runs: dict, cfg)
         flags, _ = read_plan(cfg.quick)
         text += best_rates(rows, flags["rate"])
 
-    missing = []
-    for (_, arm, seed), run in make_runs([name], cfg).items():
-        if run.state != "done":
-            missing.append(f"{arm} (seed {seed})")
+    mine = make_runs([name], cfg)
+    missing = [
+        f"{arm} (seed {seed})" for (_, arm, seed), run in mine.items() if run.state != "done"
+    ]
     if missing:
         text += f"\nNot run yet: {', '.join(missing)}.\n"
 
@@ -191,19 +184,19 @@ def section(name: str, experiment: Experiment, rows: list[Row], runs: dict, cfg)
     return text
 
 
-def kept_sections(path: Path) -> dict[str, str]:
-    """{experiment: its section} of a README that was written before."""
-    if not path.is_file():
-        return {}
-    found = re.findall(r"^(## (\w+)\n.*?\n)(?=\n## |\Z)", path.read_text(), re.M | re.S)
-    return {name: text for text, name in found}
+def write_numbers(path: Path, names: list[str], rows: list[Row]):
+    """results.csv, in the order of `names`. What it held of experiments without new rows stays."""
+    old = defaultdict(list)
+    for line in read_text(path).splitlines():
+        old[line.split(",")[0]].append(line)
+    new = defaultdict(list)
+    for row in rows:
+        new[row.experiment].append(",".join(map(str, row)))
 
-
-def kept_lines(path: Path) -> list[str]:
-    """The lines of a results.csv that was written before."""
-    if not path.is_file():
-        return []
-    return path.read_text().splitlines()[1:]
+    lines = [",".join(Row._fields)]
+    for name in names:
+        lines += new[name] or old[name]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def report(cfg, names: list[str]) -> Path:
@@ -218,23 +211,16 @@ def report(cfg, names: list[str]) -> Path:
 
     out = Path(cfg.results)
     out.mkdir(parents=True, exist_ok=True)
-    new = defaultdict(list)
-    for row in rows:
-        new[row.experiment].append(",".join(map(str, row)))
-    old = defaultdict(list)
-    for line in kept_lines(out / "results.csv"):
-        old[line.split(",")[0]].append(line)
-    lines = [",".join(Row._fields)]
-    for name in table:
-        lines += new[name] or old[name]
-    (out / "results.csv").write_text("\n".join(lines) + "\n")
+    write_numbers(out / "results.csv", list(table), rows)
 
     seeds = "three seeds, mean [lowest, highest]; bands are the same"
     if cfg.quick:
         seeds = "one seed and few steps (QUICK): a look, no evidence"
     text = HEAD.format(seeds=seeds)
 
-    sections = kept_sections(out / "README.md")
+    before = read_text(out / "README.md")
+    found = re.findall(r"^(## (\w+)\n.*?\n)(?=\n## |\Z)", before, re.M | re.S)
+    sections = {name: its_text for its_text, name in found}
     for name, experiment in table.items():
         mine = [row for row in rows if row.experiment == name]
         if mine:

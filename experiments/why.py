@@ -1,5 +1,5 @@
-"""Why does a change help? Looks at a run's student and teacher on the validation theorems and prints a
-line of a Markdown table.
+"""Why does a change help? Looks at a run's student and teacher on the validation theorems and
+prints a line of a Markdown table.
 
     python -m experiments.why                            # the base
     python -m experiments.why out/figures/beyond/*_s0    # runs
@@ -7,8 +7,8 @@ line of a Markdown table.
 Columns: the student's pass@1; the share of its attempts that are right once outdated names are
 replaced by current ones (the logic, apart from the language); the teacher's pass@1 with the tutor's
 feedback about the student's own attempts, and about right and wrong ones in current names
-(base_by_kind.py); and where the two disagree: KL(teacher || student), nats per token, in attempts that
-Lean accepts, and in the others before, on and after the first wrong line.
+(base_by_kind.py); and where the two disagree: KL(teacher || student), nats per token, in attempts
+that Lean accepts, and in the others before, on and after the first wrong line.
 """
 
 from collections import Counter
@@ -26,15 +26,10 @@ from feedback import NAME, OUTDATED, build_prompt, extract_proof, make_feedback
 from lean_env import LeanEnv
 
 PLACES = ("in proofs", "before", "on", "after")
-TITLES = [
-    "run",
-    "student's pass@1",
-    "right but for names",
-    "teacher, told about its own",
-    "about right ones",
-    "about wrong ones",
-    *(f"KL {place}" for place in PLACES),
-]
+HEAD = (
+    "| run | student's pass@1 | right but for names | teacher, told about its own | about right ones "
+    "| about wrong ones | KL in proofs | KL before | KL on | KL after |"
+)
 
 
 @dataclass
@@ -134,7 +129,7 @@ def current_names(rollout) -> str:
 def main(cfg: Config):
     theorems = [theorem_of(row) for row in load_rows("toy", "valid")]
     env = LeanEnv()
-    print("| " + " | ".join(TITLES) + " |\n" + "|---" * len(TITLES) + "|")
+    print(HEAD + "\n" + "|---" * 10 + "|")
 
     for run in cfg.runs or [""]:
         if run:
