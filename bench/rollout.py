@@ -1,5 +1,5 @@
-"""Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts, batch
-and lengths.
+"""Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts,
+batch and lengths.
 
     python -m bench.rollout               # random weights in the tiny shape, on the CPU and on CUDA
     python -m bench.rollout --model NAME  # another model (an alias, a folder, a hub id)
@@ -35,7 +35,7 @@ TINY = {
 
 
 def generate(policy, prompts, new_tokens):
-    """transformers' own loop on the same left-padded batch. -> ids up to each row's stop, with it"""
+    """transformers' own loop on the same left-padded batch. -> ids up to and with a row's stop"""
     width = max(map(len, prompts))
     ids = [[0] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -98,7 +98,7 @@ def main(cfg: Config):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
-    print(machine(f"transformers {transformers.__version__}"))
+    print(machine("transformers"))
     print(f"batch {cfg.batch}, prompts of 16 to 48 tokens, up to {cfg.new_tokens} new ones\n")
     titles = f"{'device':8}{'base, LoRA':18}{'case':10}"
     print(f"{titles}{'generate tok/s':>16}{'sample tok/s':>15}{'ratio':>8}")
@@ -116,7 +116,7 @@ def main(cfg: Config):
                 table(policy, device, rank, cfg)
 
 
-def table(policy, device: str, rank: int, cfg: Config):
+def table(policy, device, rank, cfg):
     """Prints a line for each case."""
     vocabulary = len(policy.head)
     prompts = number_prompts(cfg.batch, list(range(16, 49)), vocabulary)

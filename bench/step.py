@@ -299,12 +299,7 @@ def main(cfg: Config):
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    versions = [f"transformers {transformers.__version__}"]
-    with contextlib.suppress(ImportError):
-        import trl
-
-        versions.append(f"trl {trl.__version__}")
-    print(machine(*versions))
+    print(machine("transformers", "trl"))
     if cfg.cuda:
         deepseek(cfg)
     else:
