@@ -10,26 +10,23 @@ nothing cut off (top-p 1, top-k 0), and judged by Lean. An attempt on which Lean
 (`timeout`, `crash`) is counted apart and left out of n, never taken for a wrong proof.
 """
 
-import json
 import math
-import re
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 import tyro
 from tqdm import tqdm
 
 import fd_mini
 from data import load_theorems, screen
 from extras import heatmap, pictures, runs, tool_mode
-from extras.subjects import subjects
+from extras.subjects import refuse_empty, subjects
 from feedback import build_prompt, make_feedback
-from lean_env import LeanEnv, Rollout, extract_proof
+from lean.answers import tactics_of
+from lean_env import LeanEnv, Rollout
 
 KS = (1, 2, 4, 8, 16)
 
@@ -69,10 +66,10 @@ def roll_out(
     for theorem, prompt, (ids, finished) in zip(theorems, prompts, samples):
         kept = [i for i in ids if i not in policy.stop_ids]
         text = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
-        sampled = [True] * len(ids)
-        rollouts.append(
-            Rollout(theorem, prompt, ids, sampled, finished=finished, text=text)
-        )
+        rollout = Rollout(theorem, prompt, ids, [True] * len(ids))
+        rollout.finished = finished
+        rollout.text = text
+        rollouts.append(rollout)
 
     # Texts cut by the length limit are judged, too: what Lean accepts is a proof.
     sampled_at = time.perf_counter()
@@ -80,8 +77,8 @@ def roll_out(
     for rollout, verdict in zip(rollouts, verdicts):
         rollout.verdict = verdict
     if timings is not None:
-        lean = time.perf_counter() - sampled_at
-        timings.update(sample=sampled_at - clock, lean=lean)
+        timings["sample"] = sampled_at - clock
+        timings["lean"] = time.perf_counter() - sampled_at
     return rollouts
 
 
@@ -100,48 +97,31 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(
             f"pass@{k} needs at least {k} attempts and 0 <= c <= n, got n = {n}, c = {c}"
         )
-    if n - c < k:
-        return 1.0
+    # Where n - c < k, one factor is zero.
     return 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
 
 
-def confidence(values: list[float], seed: int = 0) -> tuple[float, float]:
+def confidence(values: list[float]) -> list[float]:
     """95 % bootstrap interval of the mean over problems: 1,000 resamples."""
     values = torch.tensor(values, dtype=torch.float64)  # [problems]
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(len(values), (1000, len(values)), generator=generator)
-    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = torch.quantile(values[draws].mean(1), ends).tolist()
-    return low, high
+    draws = torch.randint(len(values), (1000, len(values)), generator=seeded(0))
+    means = values[draws].mean(1)  # [1000]
+    return torch.quantile(means, means.new_tensor([0.025, 0.975])).tolist()
 
 
-def tactics_of(proof: str) -> set[str]:
-    """The words that start a line of a proof, bullets aside: {"intro", "exact"}."""
-    lines = extract_proof(proof).partition("\n")[2]
-    return set(re.findall(r"^[\s·]*([A-Za-z_]\w*)", lines, re.MULTILINE))
-
-
-@torch.no_grad()
-def chunked_entropy(hidden, weight, chunk=256):
-    """Entropy of the next-token distribution over all of V: hidden [N, D], weight [V, D] -> [N]."""
-    entropies = []
-    for h in hidden.split(chunk):
-        logq = F.linear(h, weight).float().log_softmax(-1)  # [c, V]
-        entropies.append(-(logq.exp() * logq).sum(-1))
-    return torch.cat(entropies)
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 @torch.no_grad()
 def total_entropy(policy, rollouts, role) -> float:
-    """The sum of the entropies at every token that was sampled, nats."""
-    prompts = [r.prompt_ids for r in rollouts]
-    completions = [r.completion_ids for r in rollouts]
-    sampled = [r.sampled for r in rollouts]
+    """The sum of the next-token entropies (all of V) at every token that was sampled, nats."""
+    rows = [(r.prompt_ids, r.completion_ids, r.sampled) for r in rollouts]
     total = 0.0
-    for batch in fd_mini.micro_batches(8192, prompts, completions, sampled):
-        with policy.act_as(role):
-            hidden, _ = policy.hidden(*batch)  # [N, D]
-            total += chunked_entropy(hidden, policy.head, 1024).sum().item()
+    with policy.act_as(role):
+        for batch in fd_mini.micro_batches(8192, *zip(*rows)):
+            _, entropy = fd_mini.sampled_nll(policy, *batch)  # [N]
+            total += entropy.sum().item()
     return total
 
 
@@ -172,46 +152,46 @@ def evaluate(
         range(samples), "attempts", disable=samples == 1 or None, leave=False
     ):
         stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
-
-        def attempt_all(seed, told):
-            generator = torch.Generator().manual_seed(seed)
-            return attempt(policy, env, theorems, max_new_tokens, generator, told, role)
-
-        now = attempt_all(stream, None)
+        job = (policy, env, theorems, max_new_tokens)
+        now = attempt(*job, seeded(stream), None, role)
         told = [""] * len(theorems)
         if source:
             told = source.write(now)
-            now = attempt_all(stream + 1, told)
+            now = attempt(*job, seeded(stream + 1), told, role)
+
         for i, rollout in enumerate(now):
             if rollout.verdict.judged and told[i] is not None:
                 totals[i] += 1
                 if rollout.verdict.status == "proved":
                     rights[i] += 1
                     tactics |= tactics_of(rollout.text)
-        rollouts.append(now)
+        rollouts += now
 
-    result = {"problems": len(theorems), "samples": samples, "seed": seed}
-    result["left_out"] = samples * len(theorems) - sum(totals)
+    result = {
+        "problems": len(theorems),
+        "samples": samples,
+        "seed": seed,
+        "left_out": len(rollouts) - sum(totals),
+    }
     for k in KS:
         scores = [pass_at_k(n, c, k) for n, c in zip(totals, rights) if n >= k]
-        if k <= samples and scores:
+        if scores:
             result[f"pass@{k}"] = sum(scores) / len(scores)
             result[f"pass@{k}_ci"] = confidence(scores)
     return result | text_metrics(policy, rollouts, role) | {"tactics": len(tactics)}
 
 
 def text_metrics(policy, rollouts, role) -> dict:
-    """Entropy per sampled token, length, and share cut by the limit, of lists of rollouts."""
-    # Of a request that failed there is no length.
-    written = [r for now in rollouts for r in now if r.completion_ids]
-    tokens = sum(sum(r.sampled) for r in written)
+    """Entropy per sampled token, tokens per attempt, and the share cut by the limit."""
+    written = [
+        r for r in rollouts if r.completion_ids
+    ]  # a failed request has no length
     count = len(written) or math.nan
+    tokens = sum(sum(r.sampled) for r in written)
+    cut = sum(not r.finished for r in written)
     entropy = math.nan
     if policy:
-        entropy = sum(total_entropy(policy, now, role) for now in rollouts) / max(
-            tokens, 1
-        )
-    cut = sum(not r.finished for r in written)
+        entropy = total_entropy(policy, written, role) / max(tokens, 1)
     return {"entropy": entropy, "length": tokens / count, "cut": cut / count}
 
 
@@ -263,36 +243,23 @@ class Config:
 
 
 def main(cfg: Config) -> dict:
-    """Print the table, write eval.json and eval.png -> {name: metrics}"""
+    """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
     if cfg.show:
         policy, config = runs.load_run(cfg.show, "student", cfg.quantize)
         return heatmap.main(policy, config, cfg)
-    if not cfg.model and (cfg.endpoint or not cfg.runs):
-        raise ValueError(
-            "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
-            "or --endpoint URL --model NAME"
-        )
-    if cfg.samples < 1 or cfg.max_new_tokens < 0:
-        raise ValueError(
-            "--samples must be at least 1 and --max-new-tokens not negative"
-        )
-
+    refuse_empty(cfg)
     theorems = load_theorems(cfg.data, cfg.split)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":
-        theorems, _ = screen(
-            env, theorems
-        )  # what this Lean cannot read is named and left out
-    print(
-        f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}",
-        flush=True,
-    )
+        # A statement that this Lean cannot read is named and left out.
+        theorems, _ = screen(env, theorems)
+    print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}")
     source = make_feedback(cfg.feedback) if cfg.feedback else None
 
     results = {}
     for subject in subjects(cfg, theorems):
         clock = time.perf_counter()
-        result = evaluate(
+        results[subject.label] = evaluate(
             subject.policy,
             env,
             theorems,
@@ -304,15 +271,8 @@ def main(cfg: Config) -> dict:
             subject.attempt or roll_out,
         )
         seconds = time.perf_counter() - clock
-        result |= {"data": cfg.data, "split": cfg.split, "seconds": seconds}
-        results[subject.label] = result
-    print(pictures.table(results, KS))
-
-    out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "eval.json").write_text(json.dumps(results, indent=1))
-    pictures.evaluation(results, cfg.runs, out / "eval.png", KS)
-    print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
+        results[subject.label] |= dict(data=cfg.data, split=cfg.split, seconds=seconds)
+    pictures.report(results, cfg, KS)
     return results
 
 

@@ -43,3 +43,16 @@ def subjects(cfg, theorems: list) -> Iterator[Subject]:
         policy.tools = cfg.tools or config.get("tools", False)
         limit = cfg.max_new_tokens or config["max_new_tokens"]
         yield Subject(name + suffix, policy, None, limit)
+
+
+def refuse_empty(cfg):
+    """ValueError when eval.py's flags name nobody, or no attempt."""
+    if not cfg.model and (cfg.endpoint or not cfg.runs):
+        raise ValueError(
+            "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
+            "or --endpoint URL --model NAME"
+        )
+    if cfg.samples < 1 or cfg.max_new_tokens < 0:
+        raise ValueError(
+            "--samples must be at least 1 and --max-new-tokens not negative"
+        )
