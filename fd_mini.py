@@ -382,7 +382,7 @@ def sample(
     batch_size: rows decoded at a time. ValueError for a prompt that is empty or too long.
     """
     lengths = [len(prompt) for prompt in prompts]
-    if min(lengths) == 0 or max(lengths) >= policy.max_positions:
+    if not all(0 < length < policy.max_positions for length in lengths):
         raise ValueError(f"prompts must have 1 to {policy.max_positions - 1} tokens")
     uniforms = torch.rand(
         len(prompts), max_new_tokens, generator=generator, dtype=torch.float64
