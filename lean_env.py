@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
-NATIVE = Path(__file__).resolve().parent / "data" / "native.py"
+NATIVE = Path(__file__).resolve().parent / "lean" / "native.py"
 native = SimpleNamespace(**runpy.run_path(str(NATIVE)))
 ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 # Lean stops reporting after 100 errors: what follows would look proved. Its default stacks reserve gigabytes of memory.
@@ -215,7 +215,7 @@ class LeanEnv:
         if kind in ("kimina", "dojo"):  # somebody else's process: it replaces `read`, or adds to what `_check` says
             if project is not None:
                 raise SystemExit(f"--lean {lean} brings its own project: leave --lean-project out")
-            import_module(f"extras.{kind}").attach(self, where, header)
+            import_module(f"lean.{kind}").attach(self, where, header)
         else:
             self.argv, self.env, self.cwd, self.prelude = native.locate(lean, project)
         self.embedded = bool(self.prelude)
@@ -347,4 +347,4 @@ class LeanEnv:
         return Verdict("cheat" if sorry or not ALLOWED_AXIOMS.issuperset(axioms) else "proved", own, axioms)
 
 if __name__ == "__main__":  # python lean_env.py setup DIR [--mathlib VERSION]
-    raise SystemExit(import_module("extras.project").main())
+    raise SystemExit(import_module("lean.project").main())

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from extras import dojo, kimina, tool_mode
+from extras import tool_mode
+from lean import dojo, kimina
 from lean_env import NATIVE, LeanEnv, Theorem, native
 
 

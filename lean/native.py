@@ -219,7 +219,7 @@ def compiled_core(library):
             argv = [str(library), "-R", str(build), "-o", str(build / "Core.olean"), str(build / "Core.lean")]
             code, out, _ = run(argv, build, {}, 300, 2**34)
             if code != 0:
-                raise SystemExit(f"data/core.lean does not compile with {library}: {out[:500]}")
+                raise SystemExit(f"lean/core.lean does not compile with {library}: {out[:500]}")
             with contextlib.suppress(OSError):  # somebody else was first
                 build.rename(target)
         finally:
