@@ -48,7 +48,7 @@ def theorem_of(row: dict) -> Theorem:
 def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=None, timings=None, before=0) -> list[Rollout]:
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
     feedback: None, or one text (or None) per theorem for its prompt. timings: a dict that gets the seconds of "sample" and "lean"."""
-    if env.tools:  # several turns, with searches and Lean in between
+    if getattr(env, "tools", False):  # several turns, with searches and Lean in between
         from extras import tool_mode
         return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed + before, feedback, who, batch_size, timings)
     clock, room = time.perf_counter(), policy.max_positions - max_new_tokens

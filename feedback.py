@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import requests
 import urllib3
 
+from lean.answers import extract_proof
+from lean.answers import without_thinking as answer_of
 from lean_env import Rollout, Theorem, Verdict
 
 def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_tokens: int | None = None,
@@ -50,29 +52,6 @@ def prompt_text(theorem: Theorem, feedback: str | None, style: str, tokens=()) -
         return fence + header + f"/- {told} -/\n" * bool(told) + code
     return (f"Advice for this problem:\n{told}\n\n" * bool(told) + "Complete the following Lean 4 code. Answer with the "
             f"whole theorem in one lean4 block.\n\n```lean4\n{header}{code}```")
-
-def extract_proof(text: str, chat: bool | None = None) -> str:
-    """The whole proof term in a completion: "  intro h\\n  exact h" gives "by\\n  intro h\\n  exact h".
-    A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last lean block after the thinking
-    counts; where it repeats the theorem, the proof follows the first `:=` outside all brackets. chat None: it is an answer if it
-    opens a lean block and does not begin with an indented line, as a proof does."""
-    text = answer_of(text)
-    chat = not re.match(r"(\s*\n)?[ \t]", text) if chat is None else chat
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL) if chat else []
-    if not blocks:
-        return "by\n" + text.split("```")[0].rstrip()
-    block, depth = blocks[-1].rstrip(), 0
-    starts = [match.end() for match in re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE)]
-    for i in range(starts[-1] if starts else len(block), len(block)):
-        depth += (block[i] in "([{⟨") - (block[i] in ")]}⟩")
-        if depth == 0 and block.startswith(":=", i):
-            return block[i + 2:].strip()
-    return block.strip() if re.match(r"\s*by\b", block) else "by\n" + block
-
-def answer_of(text: str) -> str:
-    """A text without its thinking, whose opening tag can stand in the prompt and whose closing one can be cut off."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    return text.split("</think>")[-1].split("<think>")[0]
 
 # Lean 3 name -> Lean 4 name: what a prover that learnt an older Lean gets wrong, and what feedback can tell it.
 OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl", "or.inl": "Or.inl",

@@ -220,7 +220,9 @@ def prepare(cfg: Config):
     rows = load_rows(cfg.data, "train")
     watch = cfg.eval_every and (cfg.valid or cfg.data == "toy")  # other data has no validation set unless --valid names one
     valid = [theorem_of(row) for row in load_rows(cfg.valid or "toy", "valid")[:128]] if watch and RANK == 0 else []
-    env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout, tools=cfg.tools) if valid or cfg.algo != "sft" else None
+    env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout) if valid or cfg.algo != "sft" else None
+    if env:
+        env.tools = cfg.tools
     policy = fd_mini.Policy(cfg.model, rank=cfg.lora_rank, quantize=cfg.quantize, seed=cfg.seed)
     if policy.max_positions <= cfg.max_new_tokens:
         raise ValueError(f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: the model has {policy.max_positions} positions")

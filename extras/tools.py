@@ -242,7 +242,7 @@ def _written(folder):
 
 def _as_file(theorem, text):
     """A proof alone gets its statement."""
-    from lean_env import tokens  # here, because this file is also run by itself, as `_search_here`
+    from lean.text import tokens  # here, because this file is also run by itself, as `_search_here`
 
     whole = any(word in ("theorem", "lemma") for word, _ in tokens(text)[0])
     return text if whole else f"{theorem.statement} := {text.lstrip()}"
