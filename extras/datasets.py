@@ -13,7 +13,9 @@ import re
 import textwrap
 from pathlib import Path
 
-from lean_env import CHEAT, CLOSING, COMMAND, OPENING, Theorem, _split_statement, tokens
+from lean.guard import CHEAT, COMMAND
+from lean.text import CLOSING, OPENING, split_statement, tokens
+from lean_env import Theorem
 
 # Where a set lies on the hub: OWNER/NAME@COMMIT:FILE, `{split}` is valid or test. No hash could be found for proofnet's: it is
 # whatever `main` is on the day; which commit that was is printed, to be pinned with hub:...
@@ -66,7 +68,7 @@ def split_theorem(text):
     header = re.sub(r"((@\[[^\]]*\]|\b(private|protected|noncomputable|nonrec))\s*)+\Z", "", header)
     header = _code(header, tokens(header)[0], 0, len(tokens(header)[0]))
     header = re.sub(r"\s+in(?=(\n[^\n]*\sin)*\s*\Z)", "", header)  # `open X in` before it: what follows is ours, so it must hold on
-    _split_statement(statement)
+    split_statement(statement)
     rest = None if cut is None else text[found[cut][1] + 2:] if stop is None else _code(text, found, cut + 1, stop)
     return header.rstrip() + "\n" * bool(header.strip()), statement, rest
 
@@ -271,9 +273,8 @@ def key(statement):
 
 def complaints(env, theorems):
     """Of each statement: Lean's first error when its proof is `sorry`, or None. ValueError when Lean itself fails on all of them."""
-    jobs = [(t.header, t.statement, "sorry", False) for t in theorems]
-    verdicts = env._check(jobs, guard=lambda *_: (None, False))  # here `sorry` must reach Lean
-    if jobs and all(v.status in ("timeout", "crash") for v in verdicts):
+    verdicts = env.check([(t, "sorry") for t in theorems], sketch=True)  # here `sorry` must reach Lean
+    if verdicts and all(v.status in ("timeout", "crash") for v in verdicts):
         raise ValueError(f"Lean failed ({verdicts[0].status}) on every statement: try a longer --lean-timeout or another --lean")
     errors = [[" ".join(m["data"].split()) for m in v.messages if m["severity"] == "error"] for v in verdicts]
     return [None if v.status in ("proved", "cheat") else (said or [f"no answer from Lean: {v.status}"])[0]

@@ -14,7 +14,8 @@ from pathlib import Path
 import fd_mini
 from extras.tools import TOOLS, answer, find_call, final_verdicts, run_tools, tool_output, tool_prompt
 from feedback import answer_of, build_prompt, extract_proof
-from lean_env import IMPORTS, Rollout
+from lean.text import IMPORTS
+from lean_env import Rollout
 
 TURNS = 8  # calls in one attempt
 BRIEF = "-- #rg NAME searches\n"  # for the tiny prover, whose every word is expensive

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_BYTES, MAX_FILES, MAX_OUTPUT, MAX_LINES, SEARCH_SECONDS = 2**16, 16, 2000, 20, 20
-CORE = Path(__file__).resolve().parent.parent / "data" / "core.lean"  # what the embedded Lean has instead of Mathlib
+CORE = Path(__file__).resolve().parent.parent / "lean" / "core.lean"  # what the embedded Lean has instead of Mathlib
 
 ARGS = {"lean_write_file": {"path": "File name such as proof.lean.", "content": "The whole Lean file."},
         "lean_check_file": {"path": "Name of a file that was written."},
@@ -242,7 +242,7 @@ def _written(folder):
 
 def _as_file(theorem, text):
     """A proof alone gets its statement."""
-    from lean_env import tokens  # here, because this file is also run by itself, as `_search_here`
+    from lean.text import tokens  # here, because this file is also run by itself, as `_search_here`
 
     whole = any(word in ("theorem", "lemma") for word, _ in tokens(text)[0])
     return text if whole else f"{theorem.statement} := {text.lstrip()}"
