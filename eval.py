@@ -23,6 +23,7 @@ import tyro
 from tqdm import tqdm
 
 import fd_mini
+from data import load_theorems as load_rows, report_overlap, screen
 from feedback import build_prompt, extract_proof, make_feedback
 from lean_env import LeanEnv, Rollout, Theorem
 
@@ -31,19 +32,8 @@ KS = (1, 2, 4, 8, 16)
 MACHINE_FAILED = ("timeout", "crash")  # verdicts that say nothing about the proof
 
 # --- data and rollouts (train.py uses both)
-def load_rows(data: str, split: str = "train") -> list[dict]:
-    """The rows of `data` that belong to `split`: the toy, the path of a jsonl file, or a set on the hub (extras/datasets.py).
-    A row has "name" and "statement" (from `theorem` up to, not including, `:=`) and may have "header", "proof" and "feedback".
-    Errors: ValueError that names the file, the line and the field."""
-    if split not in ("train", "valid", "test"):
-        raise ValueError(f"--split must be train, valid or test, not {split}")
-    if data == "toy":
-        return [json.loads(line) for line in (HERE / "data" / f"toy_{split}.jsonl").read_text(encoding="utf-8").splitlines()]
-    from extras import datasets  # reads the same format from a file, and checks it; and other people's formats
-    return datasets.load(data, split)
-
-def theorem_of(row: dict) -> Theorem:
-    return Theorem(row["name"], row["statement"], row.get("header"), row.get("proof"))
+def theorem_of(theorem):
+    return theorem
 
 def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=None, timings=None, before=0) -> list[Rollout]:
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
@@ -216,15 +206,14 @@ def main(cfg: Config) -> dict:
     theorems = [theorem_of(row) for row in load_rows(cfg.data, cfg.split)]
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":
-        from extras import datasets
-        theorems, _ = datasets.screen(env, theorems)  # a statement that this Lean cannot read is named and left out
+        theorems, _ = screen(env, theorems)  # a statement that this Lean cannot read is named and left out
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}", flush=True)
     source, results = make_feedback(cfg.feedback) if cfg.feedback else None, {}
     for name in (*([cfg.model] if cfg.model else []), *cfg.runs):
         if name in cfg.runs:
             policy, config = load_run(name, cfg.who, cfg.quantize)
             if "toy" not in (cfg.data, config["data"]):
-                datasets.report_overlap(config["data"], theorems)
+                report_overlap(config["data"], theorems)
         elif cfg.endpoint:
             from extras import served
             config = {"max_new_tokens": 2048}

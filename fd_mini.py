@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-TINY = {name: str(Path(__file__).resolve().parent / "data" / name.replace("-", "_")) for name in ("tiny", "tiny-tools")}
+TINY = {name: str(Path(__file__).resolve().parent / "toy" / name.replace("-", "_")) for name in ("tiny", "tiny-tools")}
 # ---- 1. Losses: pure functions ------------------------------------------------------------------------------------
 def log_tail(logps):
     """log(1 - sum_k exp(logps_k)), the log-probability of all other tokens: logps [N, K] -> [N]. By expm1: 1 - P cancels.

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import requests
 import urllib3
 
+from lean.answers import answer_of, extract_proof
 from lean_env import Rollout, Theorem, Verdict
+from toy.tutor import CURRENT, NAME, OUTDATED, tutor
 
 def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_tokens: int | None = None,
                  style: str | None = None) -> list[int]:
@@ -50,78 +52,6 @@ def prompt_text(theorem: Theorem, feedback: str | None, style: str, tokens=()) -
         return fence + header + f"/- {told} -/\n" * bool(told) + code
     return (f"Advice for this problem:\n{told}\n\n" * bool(told) + "Complete the following Lean 4 code. Answer with the "
             f"whole theorem in one lean4 block.\n\n```lean4\n{header}{code}```")
-
-def extract_proof(text: str, chat: bool | None = None) -> str:
-    """The whole proof term in a completion: "  intro h\\n  exact h" gives "by\\n  intro h\\n  exact h".
-    A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last lean block after the thinking
-    counts; where it repeats the theorem, the proof follows the first `:=` outside all brackets. chat None: it is an answer if it
-    opens a lean block and does not begin with an indented line, as a proof does."""
-    text = answer_of(text)
-    chat = not re.match(r"(\s*\n)?[ \t]", text) if chat is None else chat
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL) if chat else []
-    if not blocks:
-        return "by\n" + text.split("```")[0].rstrip()
-    block, depth = blocks[-1].rstrip(), 0
-    starts = [match.end() for match in re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE)]
-    for i in range(starts[-1] if starts else len(block), len(block)):
-        depth += (block[i] in "([{⟨") - (block[i] in ")]}⟩")
-        if depth == 0 and block.startswith(":=", i):
-            return block[i + 2:].strip()
-    return block.strip() if re.match(r"\s*by\b", block) else "by\n" + block
-
-def answer_of(text: str) -> str:
-    """A text without its thinking, whose opening tag can stand in the prompt and whose closing one can be cut off."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    return text.split("</think>")[-1].split("<think>")[0]
-
-# Lean 3 name -> Lean 4 name: what a prover that learnt an older Lean gets wrong, and what feedback can tell it.
-OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl", "or.inl": "Or.inl",
-            "or.inr": "Or.inr", "and.intro": "And.intro", "iff.intro": "Iff.intro", "eq.symm": "Eq.symm"}
-OUTDATED |= {f"nat.{lemma}": f"Nat.{lemma}" for lemma in
-             "add_comm add_assoc add_zero zero_add mul_comm mul_one one_mul le_refl zero_le le_succ".split()}
-CURRENT = {new: old for old, new in OUTDATED.items()}
-# A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
-NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
-
-def tutor(rollout: Rollout, style: int = 4) -> str:
-    """One to three sentences about an attempt, by rule: the offline stand-in for a strong LLM. It may look at the reference
-    proof, which the student never sees. Styles as in LEVELS: 1 prose and 2 items about the attempt, 3 and 4 orders that stand
-    on their own. Attempt "  assume h\\n  exact k", reference "by\\n  intro h\\n  exact h", style 4:
-        1. Write `intro`, not `assume`.
-        2. Use `exact h`, not `exact k`."""
-    attempt, proved = extract_proof(rollout.text), rollout.verdict.status == "proved"
-    reference = rollout.theorem.proof or (attempt if proved else "")
-    known = NAME.findall(reference)
-    stale = {old: new for old, new in OUTDATED.items() if old not in known and not proved}  # what Lean accepts is current
-    told = used = [old for old in NAME.findall(attempt) if old in stale]
-    if style >= 3:  # names come after successes too: once feedback is silent about them, the teacher unteaches them
-        told = [CURRENT[new] for new in known if new in CURRENT] + used
-    search = lambda old: rollout.conversation and "." in old and f"search `{old.partition('.')[2]}`"  # noqa: E731, there are tools
-    items = ["; ".join([search(old) or f"write `{OUTDATED[old]}`, not `{old}`" for old in dict.fromkeys(told)][:4])]
-    attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
-    items.append(_step(attempt, attempt if proved else reference, rollout.verdict, sound=proved or bool(used)))
-    items.append("be shorter: stop as soon as the goal is closed" * (style != 3 and not rollout.finished))
-    items = [" ".join(item.split()[:44]) for item in items if item]
-    lead = "The attempt was right: " if proved else "About the attempt: "
-    items = [f"{item[0].upper()}{item[1:]}." if style >= 3 else f"{lead}{item}." for item in items]
-    return " ".join(items) if style == 1 else "\n".join(f"{i}. {item}" for i, item in enumerate(items, 1))
-
-def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
-    """An order about the first line that is not the reference's; about the line that decides, where none differs."""
-    texts = (re.sub(r"\A\s*by\b", "", proof).replace("·", " ") for proof in (attempt, reference))
-    steps, wanted = ([" ".join(line.split()) for line in text.splitlines() if line.strip()] for text in texts)
-    for i, want in enumerate(wanted):
-        got = steps[i] if i < len(steps) else ""
-        if got != want:  # garbage is not worth quoting
-            return f"use `{want}`" + f", not `{got}`" * (0 < len(got) <= 60 and got.isprintable() and "`" not in got)
-    if len(steps) > len(wanted) > 0:
-        return f"stop after `{wanted[-1]}`"
-    if wanted and sound:  # `intro` and `constructor` follow from the goal's shape, the first other line is the decision
-        return f"keep `{next((step for step in wanted if not step.startswith(('intro', 'constructor'))), wanted[-1])}`"
-    errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
-    goals = re.findall(r"⊢ (.*(?:\n  .*)*)", "\n".join(m["data"] for m in verdict.messages))  # an error's, or --lean dojo's
-    goal = f"; the goal is `{' '.join(goals[0].split())}`" if errors and goals and "⊢" not in errors[0] else ""
-    return f"avoid the error: {errors[0]}{goal}" if errors else "prove the statement itself, without `sorry` or new axioms"
 
 # What is demanded of a language model; style N takes the first N (the paper's four nested prompts, in our words).
 LEVELS = [

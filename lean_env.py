@@ -34,6 +34,7 @@ class Theorem:
     statement: str
     header: str | None = None
     proof: str | None = None
+    feedback: str | None = None  # a text for its prompt, in warm-up data only
 
 @dataclass
 class Verdict:

@@ -145,7 +145,7 @@ def append(path: Path, *rows):
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 # --- one step
-def pick(items: list, step: int, count: int, seed: int) -> list:
+def draw_theorems(items: list, step: int, count: int, seed: int) -> list:
     """`count` items for this step (1, 2, ...): the data in a fresh random order each epoch, a function of seed and step alone."""
     places = [divmod(position, len(items)) for position in range((step - 1) * count, step * count)]  # (epoch, place in it)
     order = lambda epoch: torch.randperm(len(items), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))  # noqa: E731
@@ -156,11 +156,11 @@ def sft_step(cfg, policy, rows):
     """Imitation: the reference proof after the prompt, with feedback in it where the row has some."""
     prompts, completions = [], []
     for row in rows:
-        if not row.get("proof"):
-            raise ValueError(f"--algo sft imitates proofs, and {row['name']} in {cfg.data} has none")
-        prompts.append(build_prompt(policy.tokenizer, theorem_of(row), row.get("feedback"), policy.max_positions - cfg.max_new_tokens, policy.style))
-        text = row["proof"].removeprefix("by\n")  # a raw prompt ends in `by` and a newline, a chat answers with a block
-        text = f"```lean4\n{row['statement']} := {row['proof']}\n```" if policy.style == "chat" else text
+        if not row.proof:
+            raise ValueError(f"--algo sft imitates proofs, and {row.name} in {cfg.data} has none")
+        prompts.append(build_prompt(policy.tokenizer, theorem_of(row), row.feedback, policy.max_positions - cfg.max_new_tokens, policy.style))
+        text = row.proof.removeprefix("by\n")  # a raw prompt ends in `by` and a newline, a chat answers with a block
+        text = f"```lean4\n{row.statement} := {row.proof}\n```" if policy.style == "chat" else text
         completions.append(policy.tokenizer.encode(text, add_special_tokens=False) + [policy.tokenizer.eos_token_id])
     return fd_mini.sft_backward(policy, prompts, completions, micro_tokens=cfg.micro_tokens)
 
@@ -228,7 +228,7 @@ def prepare(cfg: Config):
         import_module("extras.memory").fit(cfg, policy)  # prints the memory plan, chooses batch sizes
     cfg.micro_tokens = cfg.micro_tokens or 8192
     if env and RANK == 0 and (cfg.data, cfg.valid) != ("toy", ""):
-        rows, valid = import_module("extras.datasets").screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
+        rows, valid = import_module("data").screen(env, rows, valid)  # a statement that this Lean cannot read is named and left out
     rows = import_module("extras.ranks").from_first(rows) if WORLD > 1 else rows
     talk = import_module("extras.speaker").speaker(policy) if cfg.feedback == "self" else None
     source = make_feedback(cfg.feedback, cfg.feedback_style, generate=talk) if cfg.algo == "fd" else None
@@ -261,7 +261,7 @@ def train(cfg: Config) -> Path:
         clock = time.perf_counter()
         policy.model.zero_grad(set_to_none=True)
         first, last = (cfg.prompts_per_step * rank // WORLD for rank in (RANK, RANK + 1))  # this process's share
-        chosen, rollouts = pick(rows, step, cfg.prompts_per_step, cfg.seed)[first:last], []
+        chosen, rollouts = draw_theorems(rows, step, cfg.prompts_per_step, cfg.seed)[first:last], []
         try:
             if cfg.algo == "sft":
                 metrics = sft_step(cfg, policy, chosen)

@@ -1,0 +1,1 @@
+"""How Lean is run and how provers' answers are read."""
