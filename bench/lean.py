@@ -2,7 +2,7 @@
 
     python bench/lean.py [--proofs 256] [--single 64] [--files 32] [--workers 2]
 
-The proofs are the test set's references (data/toy_test.jsonl). `--single`: how many of them are also checked in a
+The proofs are the test set's references (toy/test.jsonl). `--single`: how many of them are also checked in a
 process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a reference is not proved.
 Then whole files (tool mode), which always have a process each: `check_files` against a loop of `check_file`.
 """
@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--files", type=int, default=32, help="how many of them as whole files")
     parser.add_argument("--workers", type=int, default=2, help="Lean processes at a time, in both cases")
     args = parser.parse_args()
-    with open(ROOT / "data" / "toy_test.jsonl", encoding="utf-8") as rows:
+    with open(ROOT / "toy" / "test.jsonl", encoding="utf-8") as rows:
         jobs = [(Theorem(row["name"], row["statement"]), row["proof"]) for row in map(json.loads, rows)][:args.proofs]
     env = LeanEnv(workers=args.workers)
     print(env.describe(), f"| {len(jobs)} proofs, {args.workers} workers")

@@ -156,7 +156,7 @@ def trl_steps(folder, prompts, args, device):
 def tiny(args):
     """The shipped tiny prover on toy theorems, against TRL."""
     policy = fd_mini.Policy("tiny", rank=RANK, device="cpu")
-    with open(ROOT / "data" / "toy_train.jsonl", encoding="utf-8") as file:
+    with open(ROOT / "toy" / "train.jsonl", encoding="utf-8") as file:
         theorems = [Theorem(row["name"], row["statement"]) for row in map(json.loads, file)][:args.prompts]
     advice = "1. Write `intro`, not `assume`.\n2. Use `exact h`, not `exact k`."  # what a tutor writes, in length
     prompts, teacher_prompts = ([build_prompt(policy.tokenizer, t, f) for t in theorems] for f in (None, advice))

@@ -5,7 +5,7 @@
 
 Kinds: own (the prover's own attempt), and three made from the reference proofs: right, wrong and mixed, in current names,
 half outdated in the last. A teacher that is wrong more often than right about one kind pulls the student away from that kind,
-so all four should be well above one half before any distillation is worth its time (data/README.md, section "The base").
+so all four should be well above one half before any distillation is worth its time (toy/README.md, section "The base").
 """
 import argparse
 import random
@@ -16,10 +16,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "data")]
 
 import fd_mini  # noqa: E402
-import toy  # noqa: E402
+from toy import warm_up  # noqa: E402
 from eval import load_rows, load_run, roll_out  # noqa: E402
 from feedback import make_feedback  # noqa: E402
-from lean_env import LeanEnv, Rollout, Theorem  # noqa: E402
+from lean_env import LeanEnv, Rollout  # noqa: E402
 
 
 def told_about(kind, policy, env, rows, theorems, style, seed, who):
@@ -28,7 +28,7 @@ def told_about(kind, policy, env, rows, theorems, style, seed, who):
         attempts = roll_out(policy, env, theorems, 80, seed, who=who)
     else:
         rng = random.Random(seed)
-        texts = [toy.attempt(row, rng, other["proof"], kind) for row, other in zip(rows, rows[1:] + rows[:1])]
+        texts = [warm_up.attempt(row, rng, other.proof, kind) for row, other in zip(rows, rows[1:] + rows[:1])]
         verdicts = env.check(list(zip(theorems, texts)))
         attempts = [Rollout(t, [], [], [], v, None, True, text.partition("\n")[2]) for t, text, v in zip(theorems, texts, verdicts)]
     right = sum(a.verdict.status == "proved" for a in attempts) / len(attempts)
@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--style", type=int, default=4)
     args = parser.parse_args()
     rows = load_rows("toy", args.split)
-    theorems = [Theorem(r["name"], r["statement"], None, r["proof"]) for r in rows]
+    theorems = rows
     who = "teacher" if args.run else "student"
     policy = load_run(args.run, who, "auto")[0] if args.run else fd_mini.Policy(args.model)
     env = LeanEnv()

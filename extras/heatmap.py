@@ -53,8 +53,8 @@ def prompts_of(policy, config: dict, row: dict) -> tuple[list[int], list[int]]:
     room = policy.max_positions - config["max_new_tokens"]
     theorem = Theorem(row["name"], row["statement"])
     if build_prompt(policy.tokenizer, theorem, None, room, policy.style) != row["prompt_ids"]:  # it has a header, which only the data knows
-        same = [r for r in load_rows(config["data"], "train") if (r["name"], r["statement"]) == (row["name"], row["statement"])]
-        theorem = Theorem(row["name"], row["statement"], same[0].get("header") if same else None)
+        same = [r for r in load_rows(config["data"], "train") if (r.name, r.statement) == (row["name"], row["statement"])]
+        theorem = Theorem(row["name"], row["statement"], same[0].header if same else None)
     if build_prompt(policy.tokenizer, theorem, None, room, policy.style) != row["prompt_ids"]:
         raise ValueError(f"{row['name']}: its prompt cannot be rebuilt; {config['data']} or the tokenizer changed since the run")
     return row["prompt_ids"], build_prompt(policy.tokenizer, theorem, row["feedback"], room, policy.style)

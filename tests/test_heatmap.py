@@ -19,14 +19,14 @@ from extras import heatmap
 from lean_env import Theorem
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ROOT / "data" / "tiny"
+TINY = ROOT / "toy" / "tiny"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Two steps that both attempt the same eight theorems, with a student far enough from its teacher to tell them apart."""
     folder = tmp_path_factory.mktemp("heat")
-    (folder / "eight.jsonl").write_text("".join((ROOT / "data" / "toy_train.jsonl").read_text().splitlines(True)[:8]))
+    (folder / "eight.jsonl").write_text("".join((ROOT / "toy" / "train.jsonl").read_text().splitlines(True)[:8]))
     return train.train(train.Config(out=str(folder / "run"), data=str(folder / "eight.jsonl"), steps=2, prompts_per_step=8, max_new_tokens=32,
                                     eval_every=0, lora_rank=4, lr=1e-2, warmup=0, ema_alpha=0.5, ema_every=2))
 
