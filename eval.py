@@ -50,7 +50,7 @@ def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="st
     feedback: None, or one text (or None) per theorem for its prompt. timings: a dict that gets the seconds of "sample" and "lean"."""
     if env.tools:  # several turns, with searches and Lean in between
         from extras import tool_mode
-        return tool_mode.roll_out(policy, env, theorems, max_new_tokens, seed + before, feedback, who, batch_size, timings)
+        return tool_mode.roll_out(policy, env, theorems, max_new_tokens, torch.Generator().manual_seed(seed + before), feedback, who, batch_size, timings)
     clock, room = time.perf_counter(), policy.max_positions - max_new_tokens
     prompts = [build_prompt(policy.tokenizer, t, f, room, policy.style) for t, f in zip(theorems, feedback or [None] * len(theorems))]
     generator = torch.Generator().manual_seed(seed)
@@ -100,7 +100,7 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
     rights, totals = [0] * len(theorems), [0] * len(theorems)
     entropies, tokens, written, finished, left_out, tactics = 0.0, 0, 0, 0, 0, set()
     local = isinstance(policy, fd_mini.Policy)
-    attempt = (lambda *args: roll_out(policy, *args)) if local else policy
+    attempt = (lambda *args: roll_out(policy, *args)) if local else (lambda *args: policy(None, *args))
     for n in tqdm(range(samples), desc="attempts", disable=None if samples > 1 else True, leave=False):
         stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
         rollouts = attempt(env, theorems, max_new_tokens, stream, None, who, batch_size)
@@ -129,7 +129,7 @@ def evaluate(policy, env, theorems, samples=1, max_new_tokens=96, seed=0, source
     return result | {"entropy": entropies / max(tokens, 1) if local else math.nan, "length": tokens / (written or math.nan),
                      "cut": 1 - finished / (written or math.nan), "tactics": len(tactics)}
 
-# --- table and picture
+# --- table
 def show(rollout):
     """An attempt as text: statement, what was written, what Lean and the feedback said."""
     said = rollout.verdict.status + "".join(f" · line {m['line']}: {m['data']}" for m in rollout.verdict.messages[:1])
@@ -179,36 +179,11 @@ def table(results: dict) -> str:
         lines.append(f"{name:{width}}{cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:7d}")
     return "\n".join(lines)
 
-def picture(results: dict, runs, path: Path):
-    """pass@k of every row, and pass@1 and entropy on the validation theorems along the runs."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    left, *curves = figure.subplots(1, 3)
-    styles = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
-    for style, (name, r) in zip(styles, results.items()):
-        ks = [k for k in KS if f"pass@{k}" in r]
-        mean = [r[f"pass@{k}"] for k in ks]
-        error = [[m - r[f"pass@{k}_ci"][0] for m, k in zip(mean, ks)], [r[f"pass@{k}_ci"][1] - m for m, k in zip(mean, ks)]]
-        left.errorbar(ks, mean, yerr=error, fmt=style, capsize=3, label=name)
-    left.set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log")
-    left.set_xticks(KS, KS)
-    left.minorticks_off()
-    left.legend()
-    for i, run in enumerate(runs, len(results) - len(runs)):
-        file = Path(run) / "valid.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-        for axis, metric in zip(curves, ("pass@1", "entropy")):
-            axis.plot([r["step"] for r in rows], [r.get(metric, math.nan) for r in rows], styles[i], color=f"C{i}", label=run)
-    curves[0].set(xlabel="optimiser step", title="pass@1 on the validation theorems", ylim=(0, 1))
-    curves[1].set(xlabel="optimiser step", title="entropy there (nats per token)", ylim=(0, 1.1 * curves[1].get_ylim()[1]))
-    for axis in (left, *curves):
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=130)
-
 def main(cfg: Config) -> dict:
     if cfg.show:
         from extras import heatmap  # not part of a first reading
-        return heatmap.main(cfg)
+        policy, config = load_run(cfg.show, "student", cfg.quantize)
+        return heatmap.main(policy, config, cfg)
     if not cfg.model and (cfg.endpoint or not cfg.runs):
         raise ValueError("nothing to evaluate: give a run (python eval.py out/fd), --model tiny, or --endpoint URL --model NAME")
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
@@ -239,7 +214,8 @@ def main(cfg: Config) -> dict:
     out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
     out.mkdir(parents=True, exist_ok=True)
     (out / "eval.json").write_text(json.dumps(results, indent=1))
-    picture(results, cfg.runs, out / "eval.png")
+    from extras import pictures
+    pictures.evaluation(results, cfg.runs, out / "eval.png", KS)
     print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
     return results
 
