@@ -14,8 +14,15 @@ import time
 from pathlib import Path
 
 import fd_mini
-from extras.tools import TOOLS, answer, find_call, final_verdicts, run_tools
-from extras.tools import tool_output, tool_prompt
+from extras.tools import (
+    TOOLS,
+    answer,
+    final_verdicts,
+    find_call,
+    run_tools,
+    tool_output,
+    tool_prompt,
+)
 from feedback import answer_of, build_prompt, extract_proof
 from lean_env import IMPORTS, Rollout
 
