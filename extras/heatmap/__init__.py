@@ -35,7 +35,7 @@ SILENCE = (
 )
 
 
-def main(policy, config: dict, cfg) -> dict:
+def main(policy, config, cfg):
     """`python eval.py --show DIR`: writes the page, or prints the view with cfg.text.
 
     policy, config: the run's, with its student's adapters. -> everything that is shown.
@@ -69,7 +69,7 @@ def main(policy, config: dict, cfg) -> dict:
     return look | {"page": page}
 
 
-def note(step: int, views: dict) -> str:
+def note(step, views):
     """What must be known to read the colours."""
     start = ", or (start) the base without and with the feedback" if "start" in views else ""
     return (

@@ -11,13 +11,8 @@ PARTIAL = "▯"  # stands for a token that ends inside a character
 NEWLINE = "⏎"  # and for a line's end
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # unicode categories with nothing to see
 
-FAILED = {
-    "timeout": "? timeout: Lean itself failed",
-    "crash": "? crash: Lean itself failed",
-}
 
-
-def visible(text: str) -> str:
+def visible(text):
     """Control and formatting characters as something to see, one for one; a line's end stays.
 
     What a model wrote must not move the terminal's cursor nor turn the page around, and columns
@@ -34,12 +29,12 @@ def visible(text: str) -> str:
     return "".join(shown)
 
 
-def show_token(text: str) -> str:
+def show_token(text):
     """A token on its own, where spaces at its ends must be seen."""
     return text.replace("\n", NEWLINE).replace(" ", "␣")
 
 
-def pieces(tokenizer, ids: list[int]) -> list[str]:
+def pieces(tokenizer, ids):
     """The text that each token adds; joined they are the text of all.
 
     A token that ends inside a character adds "", and the one that completes it the character:
@@ -56,7 +51,7 @@ def pieces(tokenizer, ids: list[int]) -> list[str]:
     return found
 
 
-def place(row: dict, message: dict) -> int:
+def place(row, message):
     """Where a message points: an offset in f"{statement} := by\\n{text}", which is shown.
 
     Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A raw
@@ -79,7 +74,7 @@ def place(row: dict, message: dict) -> int:
     return body_shown + offset - body_judged
 
 
-def lay_out(head: str, parts: list[str], spots: list[int]) -> list[list]:
+def lay_out(head, parts, spots):
     """Lines of cells [text, token or None, numbers of the messages at the cell's start].
 
     A cell lies in one token and one line; spots are offsets in head + "".join(parts), one per
@@ -113,17 +108,18 @@ def lay_out(head: str, parts: list[str], spots: list[int]) -> list[list]:
     return lines
 
 
-def level(d: float) -> int:
+def level(d):
     """The class of a log ratio, -4 to 4: its sign, and how many of FACTORS it reaches."""
     strength = sum(abs(d) >= math.log(factor) for factor in FACTORS)
     return strength if d > 0 else -strength
 
 
-def verdict_of(attempt: dict) -> str:
+def verdict_of(attempt):
     """Lean's verdict in words, its first character a mark."""
     status = attempt["status"]
+    shown = f"✗ {status}"
     if status == "proved":
         shown = "✓ proved"
-    else:
-        shown = FAILED.get(status, f"✗ {status}")
+    if status in ("timeout", "crash"):
+        shown = f"? {status}: Lean itself failed"
     return shown if attempt["finished"] else f"{shown} · cut by the length limit"

@@ -15,7 +15,7 @@ from lean_env import Theorem
 TOP = 5  # tokens of each model's distribution that are listed
 
 
-def attempts_at(folder: str, problem: str = "") -> tuple[str, list[dict], str]:
+def attempts_at(folder, problem=""):
     """(problem, its rows of rollouts.jsonl by step, the names there are).
 
     problem "": the first of the last step. Errors: ValueError.
@@ -42,7 +42,7 @@ def attempts_at(folder: str, problem: str = "") -> tuple[str, list[dict], str]:
     return problem, own, names
 
 
-def list_names(rows: list[dict]) -> str:
+def list_names(rows):
     """The problems in one line, those with the most attempts first: they show training."""
     counts = Counter(row["name"] for row in rows).most_common()
     names = ", ".join(f"{visible(name)} ({count})" for name, count in counts[:20])
@@ -51,7 +51,7 @@ def list_names(rows: list[dict]) -> str:
     return f"{len(counts)} problems (attempts): {names}".replace("\n", " ")
 
 
-def views_of(config: dict, step: int) -> dict:
+def views_of(config, step):
     """The moments the files speak for: {key: (label, student's role, teacher's role)}."""
     views = {"end": (f"end: student and teacher after step {step}", "student", "teacher")}
     if not config.get("init"):  # where an --init run starts is not in its folder
@@ -59,7 +59,7 @@ def views_of(config: dict, step: int) -> dict:
     return views
 
 
-def prompts_of(policy, config: dict, row: dict) -> tuple[list[int], list[int]]:
+def prompts_of(policy, config, row):
     """(student's prompt, teacher's prompt) of an attempt, token ids.
 
     ValueError when the student's is not the one that was recorded.
@@ -80,7 +80,7 @@ def prompts_of(policy, config: dict, row: dict) -> tuple[list[int], list[int]]:
     return row["prompt_ids"], build(theorem, row["feedback"])
 
 
-def header_of(config: dict, row: dict) -> str | None:
+def header_of(config, row):
     """The header of an attempt's theorem: only the data knows it."""
     from eval import load_rows
 
@@ -90,7 +90,7 @@ def header_of(config: dict, row: dict) -> str | None:
     return None
 
 
-def examine(policy, config: dict, views: dict, row: dict) -> dict:
+def examine(policy, config, views, row):
     """A row of rollouts.jsonl with everything to show.
 
     "tokens": one dict a token, with its text and, per view, d and what both models say.
@@ -110,17 +110,14 @@ def examine(policy, config: dict, views: dict, row: dict) -> dict:
             d = of_teacher["logp"] - of_student["logp"]
             token[view] = {"student": of_student, "teacher": of_teacher, "d": d}
 
-    def spot(message):
-        return place(row, message)
-
-    messages = sorted(row["messages"], key=spot)
-    head = f"{row['statement']} := by\n"
-    lines = lay_out(head, parts, [spot(message) for message in messages])
+    messages = sorted(row["messages"], key=lambda message: place(row, message))
+    spots = [place(row, message) for message in messages]
+    lines = lay_out(f"{row['statement']} := by\n", parts, spots)
     return row | {"messages": messages, "tokens": tokens, "lines": lines}
 
 
 @torch.no_grad()
-def ask(policy, role: str, prompt: list[int], completion: list[int]) -> list[dict]:
+def ask(policy, role, prompt, completion):
     """What a role thinks of the T tokens of a completion, one dict each.
 
     "logp": of the token. "top": [text, probability] of the TOP likeliest at its place.

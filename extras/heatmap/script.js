@@ -1,43 +1,110 @@
-const data = JSON.parse(document.getElementById('data').textContent), main = document.querySelector('main');
-const panel = document.querySelector('.panel'), attempts = [...document.querySelectorAll('.attempt')];
-const chosen = name => document.querySelector(`input[name=${name}]:checked`).value;
-function make(tag, text = '', cls = '') { const e = document.createElement(tag); e.textContent = text; e.className = cls; return e; }
-const shown = text => text.replaceAll('\n', '⏎').replaceAll(' ', '␣');
-function row(text, p, own) {  // probabilities as number and as bar
-  const tr = make('tr', '', own ? 'own' : ''), right = make('td'), bar = make('span', '', 'bar'), fill = make('i');
-  fill.style.width = `${100 * p}%`; bar.append(fill); right.append(bar, p < .0005 ? p.toExponential(1) : p.toFixed(3));
-  const left = make('td'); left.append(make('code', (own ? '▸ ' : '') + shown(text))); tr.append(left, right); return tr;
+// What moves on the heat map's page: the panel, the choices and the keyboard.
+const data = JSON.parse(document.getElementById('data').textContent);  // tokens of each attempt
+const main = document.querySelector('main');
+const panel = document.querySelector('.panel');
+const attempts = [...document.querySelectorAll('.attempt')];
+
+// The number of the chosen attempt (step) or the chosen moment (view).
+function chosen(name) {
+  return document.querySelector(`input[name=${name}]:checked`).value;
 }
+
+function make(tag, text = '', cls = '') {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  element.className = cls;
+  return element;
+}
+
+function shown(text) {
+  return text.replaceAll('\n', '⏎').replaceAll(' ', '␣');
+}
+
+// A probability as number and as bar.
+function row(text, p, own) {
+  const fill = make('i');
+  fill.style.width = `${100 * p}%`;
+  const bar = make('span', '', 'bar');
+  bar.append(fill);
+
+  const left = make('td');
+  left.append(make('code', (own ? '▸ ' : '') + shown(text)));
+  const right = make('td');
+  right.append(bar, p < .0005 ? p.toExponential(1) : p.toFixed(3));
+
+  const tr = make('tr', '', own ? 'own' : '');
+  tr.append(left, right);
+  return tr;
+}
+
+// A model's top five, and the token that was written where it is none of them.
 function table(title, token, said) {
-  const t = make('table'); t.append(make('caption', title));
+  const t = make('table');
+  t.append(make('caption', title));
   for (const [text, p] of said.top) t.append(row(text, p, text === token.text));
-  if (!said.top.some(([text]) => text === token.text)) t.append(row(token.text, Math.exp(said.logp), true));
+  if (!said.top.some(([text]) => text === token.text)) {
+    t.append(row(token.text, Math.exp(said.logp), true));
+  }
   return t;
 }
-function look(t) {  // the panel about token t, and a frame around it in the attempt
-  const section = attempts[chosen('step')], token = data[chosen('step')][t], said = token[chosen('view')], d = said.d;
+
+// The panel about token t, and a frame around it in the attempt.
+function look(t) {
+  const tokens = data[chosen('step')];
+  const token = tokens[t];
+  const said = token[chosen('view')];
+
   main.querySelectorAll('.now').forEach(e => e.classList.remove('now'));
+  const section = attempts[chosen('step')];
   section.querySelectorAll(`[data-t="${t}"]`).forEach(e => e.classList.add('now'));
-  const factor = Math.exp(Math.min(Math.abs(d), 99));
-  const words = factor < 1.05 ? 'as likely to the teacher' : `${factor.toFixed(1)} times ${d > 0 ? 'more' : 'less'} likely to the teacher`;
-  const head = make('div'), own = make('code', shown(token.text), 'token');
-  head.append(own, ` token ${+t + 1} of ${data[chosen('step')].length}`);
-  panel.replaceChildren(head, make('small', `log p_teacher − log p_student = ${(Math.round(100 * d) / 100 + 0).toFixed(2).replace('-', '−')}`), make('div', words),
-    table('Student, without the feedback', token, said.student), table('Teacher, who read the feedback', token, said.teacher));
+
+  const head = make('div');
+  head.append(make('code', shown(token.text), 'token'), ` token ${+t + 1} of ${tokens.length}`);
+
+  const rounded = (Math.round(100 * said.d) / 100 + 0).toFixed(2).replace('-', '−');
+  const number = make('small', `log p_teacher − log p_student = ${rounded}`);
+
+  const factor = Math.exp(Math.min(Math.abs(said.d), 99));
+  const more = said.d > 0 ? 'more' : 'less';
+  const times = factor < 1.05 ? 'as' : `${factor.toFixed(1)} times ${more}`;
+  const words = make('div', `${times} likely to the teacher`);
+
+  const student = table('Student, without the feedback', token, said.student);
+  const teacher = table('Teacher, who read the feedback', token, said.teacher);
+  panel.replaceChildren(head, number, words, student, teacher);
 }
-function strongest() {  // where the eye should go first
-  const view = chosen('view'), tokens = data[chosen('step')];
-  look(tokens.reduce((best, token, t) => Math.abs(token[view].d) > Math.abs(tokens[best][view].d) ? t : best, 0));
+
+// Where the eye should go first.
+function strongest() {
+  const view = chosen('view');
+  const strengths = data[chosen('step')].map(token => Math.abs(token[view].d));
+  look(strengths.reduce((best, strength, t) => strength > strengths[best] ? t : best, 0));
 }
+
 document.addEventListener('change', () => {
-  main.className = chosen('view'); attempts.forEach((s, n) => s.classList.toggle('chosen', n == chosen('step'))); strongest();
+  main.className = chosen('view');
+  attempts.forEach((section, n) => section.classList.toggle('chosen', n == chosen('step')));
+  strongest();
 });
-for (const happens of ['mouseover', 'focusin', 'click'])
-  main.addEventListener(happens, e => e.target.closest('.t') && look(e.target.closest('.t').dataset.t));
-main.addEventListener('keydown', e => {  // arrows walk from token to token; in the list of steps they do so already
-  const way = { ArrowRight: 1, ArrowLeft: -1 }[e.key], t = e.target.dataset.t;
+
+for (const happens of ['mouseover', 'focusin', 'click']) {
+  main.addEventListener(happens, event => {
+    const element = event.target.closest('.t');
+    if (element) look(element.dataset.t);
+  });
+}
+
+// Arrows walk from token to token; in the list of steps they do so already.
+main.addEventListener('keydown', event => {
+  const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const t = event.target.dataset.t;
   if (!way || t === undefined) return;
-  const next = attempts[chosen('step')].querySelector(`[data-t="${+t + way}"][tabindex]`);
-  if (next) { e.preventDefault(); next.focus(); }
+  const section = attempts[chosen('step')];
+  const next = section.querySelector(`[data-t="${+t + way}"][tabindex]`);
+  if (next) {
+    event.preventDefault();
+    next.focus();
+  }
 });
+
 strongest();

@@ -4,20 +4,15 @@ import math
 
 from extras.heatmap.layout import FACTORS, level, show_token, verdict_of, visible
 
-ANSI = {
-    -4: "97;48;5;130",
-    -3: "30;48;5;208",
-    -2: "30;48;5;215",
-    -1: "30;48;5;223",
-    1: "30;48;5;195",
-    2: "30;48;5;117",
-    3: "30;48;5;74",
-    4: "97;48;5;25",
-}
-SIGNS = {-4: "▼", -3: "▼", -2: "-", -1: "-", 0: " ", 1: "+", 2: "+", 3: "▲", 4: "▲"}
+CLASSES = range(-4, 5)
+SIGNS = dict(zip(CLASSES, "▼▼-- ++▲▲"))
+# Ink and background of each class.
+ORANGE = ["97;48;5;130", "30;48;5;208", "30;48;5;215", "30;48;5;223"]
+BLUE = ["30;48;5;195", "30;48;5;117", "30;48;5;74", "97;48;5;25"]
+COLOURS = dict(zip(CLASSES, [*ORANGE, None, *BLUE]))
 
 
-def as_text(look: dict, colour: bool = False) -> str:
+def as_text(look, colour=False):
     """The attempts with their signs, and in place of hovering the top fives of some tokens.
 
     These are the tokens that one of the models finds at least twice as likely as the other.
@@ -49,42 +44,45 @@ def as_text(look: dict, colour: bool = False) -> str:
     return "\n".join(out)
 
 
-def text_line(attempt, views, number: int, cells: list, colour: bool) -> list[str]:
+def text_line(attempt, views, number, cells, colour):
     """A line of the attempt, its signs, and the messages that point into it.
 
     It is coloured by the first moment. A message has a caret at the place it points to.
     """
-    levels = {view: [level_in(attempt, view, token) for _, token, _ in cells] for view in views}
-    text = ""
-    for (part, _, _), n in zip(cells, levels[next(iter(views))]):
-        text += f"\033[{ANSI[n]}m{part}\033[0m" if colour and n else part
-    out = [f"{number:5} | {text}"]
-
-    for view in views:
-        signs = ""
-        for (part, _, _), n in zip(cells, levels[view]):
-            signs += SIGNS[n] * len(part)
-        if signs.rstrip():
-            out.append(f"{view:>5} | {signs.rstrip()}")
-
+    painted = ""
+    signs = dict.fromkeys(views, "")
+    below = []
+    first_view, *_ = views
     column = 0
-    for part, _, marks in cells:
-        margin = "      | " + " " * column
+    for text, t, marks in cells:
+        levels = dict.fromkeys(views, 0)
+        if t is not None:
+            levels = {view: level(attempt["tokens"][t][view]["d"]) for view in views}
+        for view in views:
+            signs[view] += SIGNS[levels[view]] * len(text)
+
+        ansi = COLOURS[levels[first_view]]
+        painted += f"\033[{ansi}m{text}\033[0m" if colour and ansi else text
+
         for n in marks:
-            message = attempt["messages"][n]
-            first, *rest = visible(message["data"]).split("\n")
-            out.append(f"{margin}^ {visible(message['severity'])}: {first}")
-            out += [f"{margin}  {line}" for line in rest]
-        column += len(part)
-    return out
+            below += message_lines(attempt["messages"][n], column)
+        column += len(text)
+
+    out = [f"{number:5} | {painted}"]
+    for view in views:
+        if signs[view].strip():
+            out.append(f"{view:>5} | {signs[view].rstrip()}")
+    return out + below
 
 
-def level_in(attempt, view, token) -> int:
-    """The class of a cell's token; 0 where the cell is in none."""
-    return 0 if token is None else level(attempt["tokens"][token][view]["d"])
+def message_lines(message, column):
+    margin = "      | " + " " * column
+    first, *rest = visible(message["data"]).split("\n")
+    severity = visible(message["severity"])
+    return [f"{margin}^ {severity}: {first}", *(f"{margin}  {line}" for line in rest)]
 
 
-def top_fives(token, view) -> list[str]:
+def top_fives(token, view):
     """A token's number in a view, and what student and teacher would have written."""
     d = token[view]["d"]
     out = ["", f"  {view:5} {SIGNS[level(d)]} {d:+.2f}  {show_token(token['text'])}"]
