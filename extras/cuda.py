@@ -37,26 +37,23 @@ class Buffers(DynamicLayer):
         """
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
-            self.buffers = [self.empty(keys), self.empty(values)]
-        key_buffer, value_buffer = self.buffers
-        rows = len(keys)
+            # Zeros: where a buffer held a NaN, a masked key would still make NaN.
+            self.buffers = [
+                states.new_zeros(*states.shape[:2], self.length, states.shape[3])
+                for states in (keys, values)
+            ]
+        rows, _, new, _ = keys.shape
 
         if self.column is not None:
-            key_buffer[:rows].index_copy_(2, self.column, keys)
-            value_buffer[:rows].index_copy_(2, self.column, values)
-            return key_buffer[:rows], value_buffer[:rows]
+            for buffer, states in zip(self.buffers, (keys, values)):
+                buffer[:rows].index_copy_(2, self.column, states)
+            return [buffer[:rows] for buffer in self.buffers]
 
         start = self.get_seq_length()
-        end = start + keys.shape[2]
-        key_buffer[:rows, :, start:end] = keys
-        value_buffer[:rows, :, start:end] = values
-        self.view(rows, end)
+        for buffer, states in zip(self.buffers, (keys, values)):
+            buffer[:rows, :, start : start + new] = states
+        self.view(rows, start + new)
         return self.keys, self.values
-
-    def empty(self, new):
-        """A buffer of zeros: where it held a NaN, a masked key would still make NaN."""
-        rows, heads, _, size = new.shape
-        return new.new_zeros(rows, heads, self.length, size)
 
     def view(self, rows, width):
         """Makes the first rows and columns what the layer holds."""

@@ -15,7 +15,7 @@ CHUNK = 256  # rows of the head computed at once, fd_mini.linear_topk_cross_entr
 COMMON = ("weights", "adapters, optimiser, teacher", "fixed (estimate)")  # always there
 
 
-def attention_widths(config) -> tuple[int, int]:
+def attention_widths(config):
     """(H d, K d): numbers of a token's queries, and of its keys."""
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
@@ -23,7 +23,7 @@ def attention_widths(config) -> tuple[int, int]:
     return heads * head, kv_heads * head
 
 
-def linears(config) -> list[tuple[int, int]]:
+def linears(config):
     """(in, out) of one layer's seven linear maps."""
     width, inner = config.hidden_size, config.intermediate_size
     q, kv = attention_widths(config)
@@ -31,7 +31,7 @@ def linears(config) -> list[tuple[int, int]]:
     return attention + [(width, inner), (width, inner), (inner, width)]
 
 
-def weights(config, form: str) -> float:
+def weights(config, form):
     """The base, its norms left out.
 
     form: "nf4" (layers in 4 bits and one fp32 scale per 64 of them, embeddings and head in
@@ -45,10 +45,10 @@ def weights(config, form: str) -> float:
 
     if form == "nf4":
         return layers * (0.5 + 4 / 64) + ends * 2
-    return (layers + ends) * {"bf16": 2, "fp32": 4}[form]
+    return (layers + ends) * (2 if form == "bf16" else 4)
 
 
-def adapters(config, rank: int, copies: int = 5) -> float:
+def adapters(config, rank, copies=5):
     """LoRA on all linear maps: r (in + out) numbers each, fp32.
 
     They are held as weight, gradient, two of Adam, and the teacher: 5 copies.
@@ -57,13 +57,13 @@ def adapters(config, rank: int, copies: int = 5) -> float:
     return 4 * copies * config.num_hidden_layers * per_layer
 
 
-def kv_cache(config, rows: int, tokens: int) -> float:
+def kv_cache(config, rows, tokens):
     """Keys and values in bf16: 2 L K d numbers a token."""
     _, kv = attention_widths(config)
     return rows * tokens * 2 * config.num_hidden_layers * kv * 2
 
 
-def activations(config, tokens: int) -> float:
+def activations(config, tokens):
     """With checkpoints: each layer's input (T L D, bf16), and one layer's backward.
 
     What that recomputes (per token) and dequantises is an estimate.
@@ -74,12 +74,12 @@ def activations(config, tokens: int) -> float:
     return 2 * tokens * (checkpoints + recomputed) + 2 * width * inner
 
 
-def head_chunk(config) -> float:
+def head_chunk(config):
     """Logits, their softmax and gradient for one chunk of rows: about 20 bytes each."""
     return 20 * CHUNK * config.vocab_size
 
 
-def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, copies=5) -> dict:
+def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, copies=5):
     """The parts in bytes, and the batch sizes `rows` (of rollouts) and `micro_tokens`.
 
     row_tokens: prompt and completion of the longest row. free: bytes. Batch sizes that are None
@@ -117,13 +117,13 @@ def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, cop
     )
 
 
-def peaks(parts: dict) -> tuple[float, float]:
+def peaks(parts):
     """Bytes at the peak of sampling and of training, which take turns."""
     common = sum(parts[name] for name in COMMON)
     return common + parts["KV cache"], common + parts["activations"] + parts["head chunk"]
 
 
-def table(parts: dict, free: float) -> str:
+def table(parts, free):
     """The plan as text: its parts, the two peaks, and what is free."""
     lines = ["memory plan:"]
     for name, size in parts.items():
@@ -139,7 +139,7 @@ def table(parts: dict, free: float) -> str:
     return "\n".join(lines)
 
 
-def fit(cfg, policy) -> None:
+def fit(cfg, policy):
     """Prints the plan for a policy on CUDA and puts its batch sizes where they are read.
 
     These places are `policy.rollout_batch` and `cfg.micro_tokens`.
@@ -165,7 +165,7 @@ def fit(cfg, policy) -> None:
     print(table(parts, free), flush=True)
 
 
-def measured(policy) -> str:
+def measured(policy):
     """The line after the first step: what torch's allocator held at its peak, and the plan."""
     tensors = torch.cuda.max_memory_allocated() / GIB
     held = torch.cuda.max_memory_reserved() / GIB

@@ -24,18 +24,20 @@ def evaluation(results: dict, runs, path: Path, ks):
     left.minorticks_off()
     left.legend()
 
-    first = len(results) - len(runs)  # a run has the same colour in all panels
-    for number, run in enumerate(runs, first):
-        rows = validation(run)
-        steps = [row["step"] for row in rows]
-        for axis, metric in ((middle, "pass@1"), (right, "entropy")):
-            values = [row.get(metric, math.nan) for row in rows]
-            axis.plot(steps, values, STYLES[number], color=f"C{number}", label=run)
-    middle.set(xlabel="optimiser step", title="pass@1 on the validation theorems", ylim=(0, 1))
-    highest = right.get_ylim()[1]
-    right.set(
-        xlabel="optimiser step", title="entropy there (nats per token)", ylim=(0, 1.1 * highest)
+    panels = (
+        (middle, "pass@1", "pass@1 on the validation theorems"),
+        (right, "entropy", "entropy there (nats per token)"),
     )
+    first = len(results) - len(runs)  # a run has the same colour in all panels
+    for axis, metric, title in panels:
+        for number, run in enumerate(runs, first):
+            rows = validation(run)
+            values = [row.get(metric, math.nan) for row in rows]
+            steps = [row["step"] for row in rows]
+            axis.plot(steps, values, STYLES[number], color=f"C{number}", label=run)
+        axis.set(xlabel="optimiser step", title=title)
+    middle.set_ylim(0, 1)
+    right.set_ylim(0, 1.1 * right.get_ylim()[1])
 
     for axis in (left, middle, right):
         axis.grid(alpha=0.3)

@@ -32,7 +32,7 @@ FENCE = re.compile(
 )
 
 
-def read(reply: dict) -> tuple[str, bool, int] | None:
+def read(reply):
     """(text, finished, tokens) of a reply in either format.
 
     None where the server itself gave up ("abort", "content_filter").
@@ -50,15 +50,7 @@ def read(reply: dict) -> tuple[str, bool, int] | None:
     return text or "", reason == "stop", usage.get("completion_tokens", 0)
 
 
-def connect(
-    url: str,
-    model: str,
-    style: str,
-    max_new_tokens: int,
-    timeout: float = 1800.0,
-    max_parallel: int = 64,
-    backoff: float = 0.5,
-) -> "Served":
+def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, backoff=0.5):
     """A served model, to be called like eval.roll_out.
 
     url: with or without /v1. model: as the server calls it. style: chat, fence, plain, or auto
@@ -94,15 +86,15 @@ def connect(
 class Served:
     """A model behind `ask`: texts -> what `read` took out of each reply, None where it failed."""
 
-    def __init__(self, ask, style: str):
+    def __init__(self, ask, style):
         self.ask = ask
         self.style = style
 
     def __call__(self, policy, env, theorems, max_new_tokens, generator, feedback=None, *_):
         """eval.roll_out with the model elsewhere: rollouts, judged, in order.
 
-        The policy is None; length and random numbers are the server's. A request that failed
-        gives a "crash": it is left out, never a wrong proof.
+        Of its arguments the theorems and their feedback count: length and random numbers are the
+        server's. A request that failed gives a "crash": it is left out, never a wrong proof.
         """
         feedback = feedback or [None] * len(theorems)
         prompts = [self.prompt(theorem, text) for theorem, text in zip(theorems, feedback)]
@@ -125,7 +117,7 @@ class Served:
             rollout.verdict = verdict
         return rollouts
 
-    def prompt(self, theorem, feedback: str | None) -> str:
+    def prompt(self, theorem, feedback):
         """There is no tokenizer here: whatever looks like a special token is taken for one."""
         special = set(re.findall(r"<[^<>\s]+>", feedback or ""))
         return prompt_text(theorem, feedback or "", self.style, sorted(special))

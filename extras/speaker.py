@@ -1,4 +1,7 @@
-"""`--feedback self`: the prover's own frozen base gives the advice. It wants a model that can talk."""
+"""`--feedback self`: the prover's own frozen base gives the advice.
+
+It wants a model that can talk.
+"""
 
 import torch
 
@@ -11,24 +14,23 @@ def speaker(policy):
     """-> a function texts -> answers for make_feedback: the base, without adapters, answers."""
     tokenizer = policy.tokenizer
 
-    def encode(text):
-        if policy.style != "chat":
-            return tokenizer.encode(text)
-        turns = [{"role": "user", "content": text}]
-        return tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, return_dict=False
-        )
-
     def generate(texts):
-        room = policy.max_positions - ANSWER - 1
-        prompts = [encode(text)[-room:] for text in texts]  # its end holds Lean's answer
+        prompts = []
+        for text in texts:
+            ids = tokenizer.encode(text)
+            if policy.style == "chat":
+                turn = {"role": "user", "content": text}
+                ids = tokenizer.apply_chat_template(
+                    [turn], add_generation_prompt=True, return_dict=False
+                )
+            # Its end holds Lean's answer and the request.
+            prompts.append(ids[ANSWER + 1 - policy.max_positions :])
+
         generator = torch.Generator().manual_seed(0)
         with policy.act_as("base"):
-            samples = fd_mini.sample(policy, prompts, ANSWER, 1.0, generator=generator)
-
-        answers = []
-        for ids, _ in samples:
-            answers.append(tokenizer.decode([i for i in ids if i not in policy.stop_ids]))
-        return answers
+            samples = fd_mini.sample(policy, prompts, ANSWER, 1.0, generator)
+        return [
+            tokenizer.decode([i for i in ids if i not in policy.stop_ids]) for ids, _ in samples
+        ]
 
     return generate

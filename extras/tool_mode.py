@@ -117,26 +117,25 @@ def converse(policy, env, rollouts, folders, max_new_tokens, generator, batch_si
     style = call_style(policy)
     limit = min(2000, max(80, max_new_tokens))  # characters of an output
 
-    live = list(zip(rollouts, folders))
+    live = list(range(len(rollouts)))
     for turn in range(TURNS + 1):
         may_call = turn < TURNS
-        writing = [rollout for rollout, _ in live]
+        writing = [rollouts[i] for i in live]
         texts = sample_turn(policy, writing, max_new_tokens, generator, batch_size, may_call)
 
-        calls = []  # (rollout, its folder, what it calls)
-        for (rollout, folder), text in zip(live, texts):
+        calls = {}  # number of the rollout: its call
+        for i, text in zip(live, texts):
             call = find_call(text)
-            if call and may_call and not rollout.finished:
-                calls.append((rollout, folder, call))
+            if call and may_call and not rollouts[i].finished:
+                calls[i] = call
 
-        jobs = [(r.theorem, folder, call.name, call.args) for r, folder, call in calls]
-        live = []
-        for (rollout, folder, _), output in zip(calls, run_tools(env, jobs, limit)):
+        jobs = [(rollouts[i].theorem, folders[i], c.name, c.args) for i, c in calls.items()]
+        for i, output in zip(calls, run_tools(env, jobs, limit)):
             text = tool_output(output, style)
             ids = policy.tokenizer.encode(text, add_special_tokens=False)
-            extend(rollout, ids, max_new_tokens, sampled=False)
-            if len(rollout.completion_ids) < max_new_tokens:
-                live.append((rollout, folder))
+            extend(rollouts[i], ids, max_new_tokens, sampled=False)
+
+        live = [i for i in calls if len(rollouts[i].completion_ids) < max_new_tokens]
         if not live:
             break
 

@@ -26,6 +26,7 @@ number, the length of every output, and a search that starts no shell, takes no 
 model and ends after 20 s. What a checked file may do: see lean_env.py.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -49,39 +50,16 @@ MAX_LINES = 20  # of a search's answer
 MAX_FOUND = 2**18  # bytes of a search's answer that are read
 SEARCH_SECONDS = 20
 HERE = Path(__file__).resolve().parent
+MATHLIB = ".lake/packages/mathlib/Mathlib"  # in a project
 CORE = HERE.parent / "data" / "core.lean"  # what the embedded Lean has instead of Mathlib
 
-ABOUT = {
-    "lean_write_file": "Write a Lean 4 file. The last written file that proves the theorem is "
-    "the answer.",
-    "lean_check_file": "Compile a written file; returns Lean's errors and warnings, or success.",
-    "rg_in_mathlib": "Search the source of Mathlib for a regular expression; returns matching "
-    "lines.",
-}
-ARGS = {
-    "lean_write_file": {
-        "path": "File name such as proof.lean.",
-        "content": "The whole Lean file.",
-    },
-    "lean_check_file": {"path": "Name of a file that was written."},
-    "rg_in_mathlib": {"pattern": "Regular expression, as ripgrep reads it."},
-}
+# For `tokenizer.apply_chat_template(messages, tools=TOOLS)`.
+TOOLS = json.loads((HERE / "tools.json").read_text(encoding="utf-8"))
+FUNCTIONS = [tool["function"] for tool in TOOLS]
+ARGS = {function["name"]: function["parameters"]["required"] for function in FUNCTIONS}
 
 
 # ---- what a model is told
-def schema(name):
-    """A tool as `tokenizer.apply_chat_template(messages, tools=...)` wants it."""
-    properties = {}
-    for key, text in ARGS[name].items():
-        properties[key] = {"type": "string", "description": text}
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    function = {"name": name, "description": ABOUT[name], "parameters": parameters}
-    return {"type": "function", "function": function}
-
-
-TOOLS = [schema(name) for name in ARGS]
-
-
 def tool_prompt(style):
     """The words that tell a model about the tools, for one whose chat template does not.
 
@@ -137,6 +115,7 @@ def find_call(text):
     if not call:
         return None
 
+    name = ""
     if call["tags"] is not None:
         name, args = parse_tags(call["tags"].strip())
     elif call["rg"] is not None:
@@ -148,7 +127,7 @@ def find_call(text):
         args = {"path": call["write"].strip(), "content": call["content"]}
     else:
         bad = call["bad"].strip()[:60]
-        name, args = "", {"error": f"`#{bad}`: what to work on is missing"}
+        args = {"error": f"`#{bad}`: what to work on is missing"}
     return Call(call.start(), call.end(), name, args)
 
 
@@ -223,36 +202,35 @@ def run_tools(env, calls, limit=MAX_OUTPUT):
     in two batches.
     """
     outputs = [""] * len(calls)
-    checks = []  # (number of the call, Theorem, text)
-    searches = []  # (number of the call, pattern)
+    files = {}  # number of the call: (Theorem, text) to be checked
+    patterns = {}  # number of the call: what to search
     for i, (theorem, folder, name, args) in enumerate(calls):
         try:
             refuse_bad_arguments(name, args)
             if name == "lean_write_file":
                 outputs[i] = write(folder, **args)
             elif name == "rg_in_mathlib":
-                searches.append((i, args["pattern"]))
+                patterns[i] = args["pattern"]
             else:
-                text = read(folder, **args)
-                checks.append((i, theorem, as_file(theorem, text)))
+                files[i] = theorem, as_file(theorem, read(folder, **args))
         except ToolError as error:
             outputs[i] = f"error: {error}"
 
-    if checks:
-        jobs = [(theorem, text) for _, theorem, text in checks]
-        for (i, *_), verdict in zip(checks, env.check_files(jobs, sketch=True)):
+    if files:
+        verdicts = env.check_files(list(files.values()), sketch=True)
+        for i, verdict in zip(files, verdicts):
             outputs[i] = report(verdict, calls[i][3]["path"])
 
     with ThreadPoolExecutor(env.workers) as pool:
-        found = pool.map(partial(search, env), [pattern for _, pattern in searches])
-        for (i, _), output in zip(searches, found):
+        found = pool.map(partial(search, env), patterns.values())
+        for i, output in zip(patterns, found):
             outputs[i] = output
-    return [cut(output, limit) for output in outputs]
 
-
-def cut(output, limit):
-    rest = len(output) - limit
-    return output if rest <= 0 else f"{output[:limit]}\n[{rest} more characters left out]"
+    for i, output in enumerate(outputs):
+        rest = len(output) - limit
+        if rest > 0:
+            outputs[i] = f"{output[:limit]}\n[{rest} more characters left out]"
+    return outputs
 
 
 class ToolError(Exception):
@@ -275,12 +253,10 @@ def refuse_bad_arguments(name, args):
     if "\0" in text or text != text.encode("utf-8", "replace").decode():
         raise ToolError("there is a character in it that no file can hold")
 
-
-def plain_path(folder, path):
-    """The file of that name; a plain name leads to no other folder."""
+    # A plain name leads to no other folder.
+    path = args.get("path", "proof.lean")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,58}\.lean", path):
         raise ToolError(f"{path[:80]!r} is no plain file name such as proof.lean")
-    return Path(folder) / path
 
 
 def open_plain(file, flags):
@@ -296,7 +272,7 @@ def open_plain(file, flags):
 
 def write(folder, path, content):
     """Writes a file of the attempt; -> what the tool prints."""
-    file = plain_path(folder, path)
+    file = Path(folder) / path
     data = content.encode("utf-8", "replace")
     if len(data) > MAX_BYTES:
         raise ToolError(f"{len(data)} bytes, and a file may have {MAX_BYTES}")
@@ -317,7 +293,7 @@ def write(folder, path, content):
 
 def read(folder, path):
     """The text of a file of the attempt."""
-    file = plain_path(folder, path)
+    file = Path(folder) / path
     try:
         with open(open_plain(file, os.O_RDONLY), "rb") as opened:
             return opened.read(MAX_BYTES).decode("utf-8", "replace")
@@ -332,18 +308,12 @@ def read(folder, path):
 
 def written(folder):
     """The texts of the files of an attempt, the newest first, the empty ones left out."""
-    files = sorted(Path(folder).glob("*.lean"), key=last_change, reverse=True)
+    files = sorted(Path(folder).glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns)
     texts = []
     for file in files:
-        try:
+        with contextlib.suppress(ToolError):  # a link, a folder: nothing that the tool wrote
             texts.append(read(folder, file.name))
-        except ToolError:
-            continue  # a link, a folder: nothing that the tool wrote
     return [text for text in texts if text]
-
-
-def last_change(file):
-    return file.lstat().st_mtime_ns
 
 
 def as_file(theorem, text):
@@ -394,10 +364,8 @@ def search(env, pattern):
     installed, else with Python's `re`, in a process that is killed after SEARCH_SECONDS.
     """
     folder, name = CORE.parent, CORE.name
-    if env.cwd:
-        mathlib = Path(env.cwd) / ".lake" / "packages" / "mathlib" / "Mathlib"
-        if mathlib.is_dir():
-            folder, name = mathlib, "."
+    if env.cwd and (env.cwd / MATHLIB).is_dir():
+        folder, name = env.cwd / MATHLIB, "."
 
     if not pattern.strip() or len(pattern) > 300:
         return "error: a pattern has 1 to 300 characters"
@@ -419,12 +387,11 @@ def search(env, pattern):
     if not lines:
         return "no match"
 
-    shown = lines[:MAX_LINES]
     if len(lines) > MAX_LINES:
-        shown.append(f"[more than {MAX_LINES} lines match; the first {MAX_LINES} are shown]")
-    if len(FOUND) < 10_000:
-        FOUND[folder, pattern] = "\n".join(shown)
-    return "\n".join(shown)
+        more = f"[more than {MAX_LINES} lines match; the first {MAX_LINES} are shown]"
+        lines[MAX_LINES:] = [more]
+    FOUND[folder, pattern] = "\n".join(lines)
+    return FOUND[folder, pattern]
 
 
 def run_capped(argv, cwd):
@@ -432,15 +399,6 @@ def run_capped(argv, cwd):
 
     No shell, no stdin, no keys.
     """
-    process = subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
     overtime = threading.Event()
 
     def stop():
@@ -448,16 +406,21 @@ def run_capped(argv, cwd):
         process.kill()
 
     timer = threading.Timer(SEARCH_SECONDS, stop)
-    timer.start()
-    try:
+    with subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        timer.start()
         out = process.stdout.read(MAX_FOUND)
         if len(out) == MAX_FOUND:
             process.kill()
         process.wait()
-    finally:
         timer.cancel()
-        process.kill()
-        process.stdout.close()
     code = None if overtime.is_set() else process.returncode
     return out.decode("utf-8", "replace"), code
 
@@ -471,24 +434,23 @@ def final_verdicts(env, attempts):
     from the newest back, until one is proved. When none is, the verdict is the first one's, or
     Lean's own failure on one of them.
     """
-    queues = []  # of each attempt: the texts that are still to be judged
+    texts = []  # of each attempt, in the order in which they are judged
     for theorem, folder, final in attempts:
-        texts = [final, *written(folder)]
-        queues.append([as_file(theorem, text) for text in texts if text.strip()])
+        own = [text for text in (final, *written(folder)) if text.strip()]
+        texts.append([as_file(theorem, text) for text in own])
 
     verdicts = [None] * len(attempts)
     proved = [""] * len(attempts)
-    while any(queues):
-        turn = [i for i, queue in enumerate(queues) if queue]
-        jobs = [(attempts[i][0], queues[i].pop(0)) for i in turn]
-        for i, (_, text), verdict in zip(turn, jobs, env.check_files(jobs)):
+    for n in range(max(map(len, texts), default=0)):
+        turn = [i for i, own in enumerate(texts) if n < len(own) and not proved[i]]
+        jobs = [(attempts[i][0], texts[i][n]) for i in turn]
+        for i, verdict in zip(turn, env.check_files(jobs)):
             # The machine's failure on a file is no evidence that the attempt is wrong: it
             # outweighs a rejection.
             if verdicts[i] is None or verdict.status in ("proved", "timeout", "crash"):
                 verdicts[i] = verdict
             if verdict.status == "proved":
-                queues[i] = []
-                proved[i] = text
+                proved[i] = texts[i][n]
 
     nothing = "no file was written and no answer was given"
     silence = dict(severity="error", line=1, column=0, data=nothing)

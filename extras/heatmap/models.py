@@ -66,18 +66,19 @@ def prompts_of(policy, config, row):
     """
     room = policy.max_positions - config["max_new_tokens"]
 
-    def build(theorem, feedback=None):
+    def build(header, feedback=None):
+        theorem = Theorem(row["name"], row["statement"], header)
         return build_prompt(policy.tokenizer, theorem, feedback, room, policy.style)
 
-    theorem = Theorem(row["name"], row["statement"])
-    if build(theorem) != row["prompt_ids"]:
-        theorem = Theorem(row["name"], row["statement"], header_of(config, row))
-    if build(theorem) != row["prompt_ids"]:
+    header = None
+    if build(header) != row["prompt_ids"]:
+        header = header_of(config, row)
+    if build(header) != row["prompt_ids"]:
         raise ValueError(
             f"{row['name']}: its prompt cannot be rebuilt; {config['data']} or the tokenizer "
             "changed since the run"
         )
-    return row["prompt_ids"], build(theorem, row["feedback"])
+    return row["prompt_ids"], build(header, row["feedback"])
 
 
 def header_of(config, row):
