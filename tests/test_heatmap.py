@@ -144,7 +144,7 @@ def test_a_class_is_a_sign_and_a_factor_of_the_legend(run):
 def test_strength_and_sign_can_be_told_without_colour(run):
     page = show(run)["page"].read_text()
     rules = dict(re.findall(r"\.end \.end(-?\d), \.start \.start\1 \{(.*?)\}", page, re.DOTALL))
-    widths = {int(n): re.search(r"border-(top|bottom):(\d)px", rule).groups() for n, rule in rules.items()}
+    widths = {int(n): re.search(r"border-(top|bottom): (\d)px", rule).groups() for n, rule in rules.items()}
     assert {n: side for n, (side, _) in widths.items()} == {n: "top" if n > 0 else "bottom" for n in (-4, -3, -2, -1, 1, 2, 3, 4)}
     assert [int(widths[n][1]) for n in (1, 2, 3, 4)] == sorted({int(widths[n][1]) for n in (-1, -2, -3, -4)})
 
