@@ -1,57 +1,68 @@
-"""Proofs per second: many proofs in one Lean process against one process for each proof, same proofs, same run.
+"""Proofs per second: many in one Lean process against a process for each, same proofs, same run.
 
-    python bench/lean.py [--proofs 256] [--single 64] [--files 32] [--workers 2]
+    python -m bench.lean [--proofs 256] [--single 64] [--files 32] [--workers 2]
 
-The proofs are the test set's references (toy/test.jsonl). `--single`: how many of them are also checked in a
-process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a reference is not proved.
-Then whole files (tool mode), which always have a process each: `check_files` against a loop of `check_file`.
+The proofs are the toy's test set's references. `--single`: how many of them are also checked in a
+process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a
+reference is not proved. Then whole files (tool mode), which always have a process each: `check_files`
+against a loop of `check_file`.
 """
-import argparse
-import json
+
 import sys
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import tyro
 
-from lean_env import LeanEnv, Theorem  # noqa: E402
+from eval import load_rows, theorem_of
+from lean_env import LeanEnv
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--proofs", type=int, default=256, help="how many toy proofs")
-    parser.add_argument("--single", type=int, default=64, help="how many of them in a process of their own")
-    parser.add_argument("--files", type=int, default=32, help="how many of them as whole files")
-    parser.add_argument("--workers", type=int, default=2, help="Lean processes at a time, in both cases")
-    args = parser.parse_args()
-    with open(ROOT / "toy" / "test.jsonl", encoding="utf-8") as rows:
-        jobs = [(Theorem(row["name"], row["statement"]), row["proof"]) for row in map(json.loads, rows)][:args.proofs]
-    env = LeanEnv(workers=args.workers)
-    print(env.describe(), f"| {len(jobs)} proofs, {args.workers} workers")
+def measure(name, unit, check, jobs):
+    """Prints and returns the rate of `check` on `jobs`."""
+    began = time.perf_counter()
+    verdicts = check(jobs)
+    seconds = time.perf_counter() - began
 
-    def measure(name, unit, check, some):
-        """Prints and returns the rate of `check` on `some`."""
-        began = time.perf_counter()
-        proved = sum(verdict.status == "proved" for verdict in check(some))
-        seconds = time.perf_counter() - began
-        print(f"{name:>17}: {len(some) / seconds:7.1f} {unit}/s   ({proved} of {len(some)} proved in {seconds:.2f} s)")
-        if proved < len(some):
-            sys.exit(1)
-        return len(some) / seconds
+    proved = sum(verdict.status == "proved" for verdict in verdicts)
+    rate = len(jobs) / seconds
+    done = f"({proved} of {len(jobs)} proved in {seconds:.2f} s)"
+    print(f"{name:>17}: {rate:7.1f} {unit}/s   {done}")
+    if proved < len(jobs):
+        sys.exit(1)
+    return rate
 
-    def one_each(some):
-        env.batch = 1
-        return env.check(some)
 
-    ratio = measure("batched", "proofs", env.check, jobs)
-    ratio /= measure("one process each", "proofs", one_each, jobs[:args.single])
-    print(f"{'ratio':>17}: {ratio:7.1f}")
-    files = [(theorem, f"{theorem.statement} := {proof}\n") for theorem, proof in jobs[:args.files]]
-    ratio = measure("check_files", "files", env.check_files, files)
-    ratio /= measure("one by one", "files", lambda some: [env.check_file(*job) for job in some], files)
-    print(f"{'ratio':>17}: {ratio:7.1f}")
+@dataclass
+class Config:
+    """Proofs and files per second."""
+
+    proofs: int = 256  # how many toy proofs
+    single: int = 64  # how many of them in a process of their own
+    files: int = 32  # how many of them as whole files
+    workers: int = 2  # Lean processes at a time
+
+
+def main(cfg: Config):
+    theorems = [theorem_of(row) for row in load_rows("toy", "test")[: cfg.proofs]]
+    jobs = [(theorem, theorem.proof) for theorem in theorems]
+    files = [(theorem, f"{theorem.statement} := {theorem.proof}\n") for theorem in theorems]
+    files = files[: cfg.files]
+    env = LeanEnv(workers=cfg.workers)
+    print(env.describe(), f"| {len(jobs)} proofs, {cfg.workers} workers")
+
+    def file_by_file(files):
+        return [env.check_file(theorem, text) for theorem, text in files]
+
+    batched = measure("batched", "proofs", env.check, jobs)
+    env.batch = 1
+    single = measure("one process each", "proofs", env.check, jobs[: cfg.single])
+    print(f"{'ratio':>17}: {batched / single:7.1f}")
+
+    together = measure("check_files", "files", env.check_files, files)
+    one_by_one = measure("one by one", "files", file_by_file, files)
+    print(f"{'ratio':>17}: {together / one_by_one:7.1f}")
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Config, description=__doc__))

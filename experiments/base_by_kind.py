@@ -1,62 +1,86 @@
-"""Does a prover use feedback? pass@1 with the tutor's feedback in the prompt, by the kind of attempt the feedback is about.
+"""Does a prover use feedback? pass@1 with the tutor's feedback in the prompt, by the kind of
+attempt the feedback is about.
 
-    python experiments/base_by_kind.py                      # the shipped tiny prover
-    python experiments/base_by_kind.py --run out/fd         # a run's teacher: what has it become?
+    python -m experiments.base_by_kind                # the shipped tiny prover
+    python -m experiments.base_by_kind --run out/fd   # a run's teacher: what has it become?
 
-Kinds: own (the prover's own attempt), and three made from the reference proofs: right, wrong and mixed, in current names,
-half outdated in the last. A teacher that is wrong more often than right about one kind pulls the student away from that kind,
-so all four should be well above one half before any distillation is worth its time (toy/README.md, section "The base").
+Kinds: own (the prover's own attempt), and three made from the reference proofs: right, wrong and
+mixed, in current names, half outdated in the last. A teacher that is wrong more often than right
+about one kind pulls the student away from that kind, so all four should be well above one half before
+any distillation is worth its time (data/README.md, section "The base").
 """
-import argparse
+
 import random
-import sys
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "data")]
+import tyro
 
-import fd_mini  # noqa: E402
-from toy import warm_up  # noqa: E402
-from eval import load_rows, load_run, roll_out  # noqa: E402
-from feedback import make_feedback  # noqa: E402
-from lean_env import LeanEnv, Rollout  # noqa: E402
+import fd_mini
+from data.toy import attempt
+from eval import load_rows, load_run, roll_out, theorem_of
+from feedback import make_feedback
+from lean_env import LeanEnv, Rollout
 
 
-def told_about(kind, policy, env, rows, theorems, style, seed, who):
-    """The tutor's texts about one attempt of `kind` at each theorem, judged by Lean; and how many of the attempts were right."""
+@dataclass
+class Config:
+    """pass@1 with feedback, by the kind of attempt."""
+
+    model: str = "tiny"
+    run: str = ""  # a run's folder: measure its teacher instead of the base
+    split: str = "valid"
+    samples: int = 4
+    style: int = 4  # of the tutor
+
+
+def share_proved(rollouts: list[Rollout]) -> float:
+    return sum(rollout.verdict.status == "proved" for rollout in rollouts) / len(rollouts)
+
+
+def attempts_of(kind: str, policy, env, theorems, seed: int, role: str) -> list[Rollout]:
+    """One attempt of `kind` at each theorem, judged by Lean."""
     if kind == "own":
-        attempts = roll_out(policy, env, theorems, 80, seed, who=who)
-    else:
-        rng = random.Random(seed)
-        texts = [warm_up.attempt(row, rng, other.proof, kind) for row, other in zip(rows, rows[1:] + rows[:1])]
-        verdicts = env.check(list(zip(theorems, texts)))
-        attempts = [Rollout(t, [], [], [], v, None, True, text.partition("\n")[2]) for t, text, v in zip(theorems, texts, verdicts)]
-    right = sum(a.verdict.status == "proved" for a in attempts) / len(attempts)
-    return make_feedback("tutor", style).write(attempts), right
+        return roll_out(policy, env, theorems, 80, seed, who=role)
+
+    rng = random.Random(seed)
+    texts = []
+    for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
+        texts.append(attempt(asdict(theorem), rng, other.proof, kind))
+
+    rollouts = []
+    verdicts = env.check(list(zip(theorems, texts)))
+    for theorem, text, verdict in zip(theorems, texts, verdicts):
+        body = text.partition("\n")[2]  # a rollout's text goes on after `by`
+        rollouts.append(Rollout(theorem, [], [], [], verdict, finished=True, text=body))
+    return rollouts
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--run", help="a run's folder: measure its teacher instead of the base")
-    parser.add_argument("--split", default="valid")
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--style", type=int, default=4)
-    args = parser.parse_args()
-    rows = load_rows("toy", args.split)
-    theorems = rows
-    who = "teacher" if args.run else "student"
-    policy = load_run(args.run, who, "auto")[0] if args.run else fd_mini.Policy(args.model)
+def main(cfg: Config):
+    theorems = [theorem_of(row) for row in load_rows("toy", cfg.split)]
     env = LeanEnv()
+    if cfg.run:
+        role = "teacher"
+        policy, _ = load_run(cfg.run, role, "auto")
+    else:
+        role = "student"
+        policy = fd_mini.Policy(cfg.model)
+
     for kind in ("no feedback", "own", "right", "wrong", "mixed"):
-        proved = total = attempts_right = 0
-        for seed in range(args.samples):
-            told, right = (None, 0.0) if kind == "no feedback" else told_about(kind, policy, env, rows, theorems, args.style, 1000 + seed, who)
-            rollouts = roll_out(policy, env, theorems, 80, 2000 + seed, told, who)
-            proved += sum(r.verdict.status == "proved" for r in rollouts)
-            total, attempts_right = total + len(rollouts), attempts_right + right / args.samples
-        print(f"{kind:12}  pass@1 {proved / total:.3f}" + (f"   (attempts right: {attempts_right:.3f})" if kind != "no feedback" else ""), flush=True)
+        about = []
+        told = []
+        for seed in range(cfg.samples):
+            texts = None
+            if kind != "no feedback":
+                attempts = attempts_of(kind, policy, env, theorems, 1000 + seed, role)
+                texts = make_feedback("tutor", cfg.style).write(attempts)
+                about += attempts
+            told += roll_out(policy, env, theorems, 80, 2000 + seed, texts, role)
+
+        line = f"{kind:12}  pass@1 {share_proved(told):.3f}"
+        if about:
+            line += f"   (attempts right: {share_proved(about):.3f})"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Config, description=__doc__))

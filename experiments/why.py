@@ -1,87 +1,145 @@
-"""Why does a change help? Looks at a run's student and teacher on the validation theorems and prints a line of a Markdown table.
+"""Why does a change help? Looks at a run's student and teacher on the validation theorems and
+prints a line of a Markdown table.
 
-    python experiments/why.py                                  # the base
-    python experiments/why.py out/figures/beyond/*_s0          # runs
+    python -m experiments.why                            # the base
+    python -m experiments.why out/figures/beyond/*_s0    # runs
 
-Columns: the student's pass@1; the share of its attempts that are right once outdated names are replaced by current ones (the
-logic, apart from the language); the teacher's pass@1 with the tutor's feedback about the student's own attempts, and about
-right and wrong ones in current names (base_by_kind.py); and where the two disagree: KL(teacher || student), nats per token,
-in attempts that Lean accepts, and in the others before, on and after the first wrong line.
+Columns: the student's pass@1; the share of its attempts that are right once outdated names are
+replaced by current ones (the logic, apart from the language); the teacher's pass@1 with the tutor's
+feedback about the student's own attempts, and about right and wrong ones in current names
+(base_by_kind.py); and where the two disagree: KL(teacher || student), nats per token, in attempts
+that Lean accepts, and in the others before, on and after the first wrong line.
 """
-import argparse
-import sys
+
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+import torch
+import tyro
 
-import torch  # noqa: E402
-
-import fd_mini  # noqa: E402
-from base_by_kind import told_about  # noqa: E402
-from beyond import token_lines, wrong_line  # noqa: E402
-from eval import load_rows, load_run, roll_out, theorem_of  # noqa: E402
-from feedback import NAME, OUTDATED, build_prompt, extract_proof, make_feedback  # noqa: E402
-from lean_env import LeanEnv  # noqa: E402
+import fd_mini
+from eval import load_rows, load_run, roll_out, theorem_of
+from experiments.base_by_kind import attempts_of, share_proved
+from experiments.beyond import token_lines, wrong_line
+from feedback import NAME, OUTDATED, build_prompt, extract_proof, make_feedback
+from lean_env import LeanEnv
 
 PLACES = ("in proofs", "before", "on", "after")
+HEAD = (
+    "| run | student's pass@1 | right but for names | teacher, told about its own | about right ones "
+    "| about wrong ones | KL in proofs | KL before | KL on | KL after |"
+)
+
+
+@dataclass
+class Config:
+    """Where student and teacher of runs disagree."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]] = ()  # folders of runs; none: the base
+    samples: int = 2  # attempts at each theorem
+
+
+def token_places(policy, rollout) -> list[str]:
+    """Where each token of an attempt stands: one of PLACES."""
+    wrong = wrong_line(rollout)
+    places = []
+    for line in token_lines(policy.tokenizer, rollout.completion_ids):
+        if rollout.verdict.status == "proved":
+            places.append("in proofs")
+        elif line < wrong:
+            places.append("before")
+        elif line == wrong:
+            places.append("on")
+        else:
+            places.append("after")
+    return places
+
 
 @torch.no_grad()
-def disagreement(policy, rollouts, texts) -> dict:
-    """{place: (sum of KL(teacher || student) over its tokens, how many)}; 64 attempts at a time."""
-    sums = {place: [0.0, 0] for place in PLACES}
+def disagreement(policy, rollouts, texts) -> tuple[Counter, Counter]:
+    """Of each place: the sum of KL(teacher || student) over its tokens, and how many these are."""
+    kl = Counter()
+    tokens = Counter()
+
     for start in range(0, len(rollouts), 64):
         part = rollouts[start : start + 64]
-        completions = [r.completion_ids for r in part]
+        prompts = [rollout.prompt_ids for rollout in part]
+        completions = [rollout.completion_ids for rollout in part]
+        told = []
+        for rollout, text in zip(part, texts[start:]):
+            told.append(build_prompt(policy.tokenizer, rollout.theorem, text))
+
         with policy.act_as("teacher"):
-            told = [build_prompt(policy.tokenizer, r.theorem, text) for r, text in zip(part, texts[start:])]
-            ids, logps = fd_mini.teacher_topk(policy.hidden(told, completions), policy.head, 25)
+            hidden = policy.hidden(told, completions)  # [N, D]
+            ids, logps = fd_mini.teacher_topk(hidden, policy.head, 25)  # [N, 25]
         with policy.act_as("student"):
-            logits = policy.hidden([r.prompt_ids for r in part], completions) @ policy.head.T  # [N, V]
-        kl = iter(fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist())
-        for r in part:
-            wrong = wrong_line(r)
-            for line in token_lines(policy.tokenizer, r.completion_ids):
-                place = "in proofs" if r.verdict.status == "proved" else "before" if line < wrong else "on" if line == wrong else "after"
-                sums[place][0] += next(kl)
-                sums[place][1] += 1
-    return sums
+            logits = policy.hidden(prompts, completions) @ policy.head.T  # [N, V]
+        values = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
 
-def look(name: str, policy, env, rows, samples: int) -> list[str]:
-    """The cells of one line."""
-    theorems, own, right, logical, sums = [theorem_of(row) for row in rows], [], 0, 0, {place: [0.0, 0] for place in PLACES}
+        places = [place for rollout in part for place in token_places(policy, rollout)]
+        for place, value in zip(places, values, strict=True):
+            kl[place] += value
+            tokens[place] += 1
+    return kl, tokens
+
+
+def look(policy, env, theorems, samples: int) -> list[str]:
+    """The cells of one line, behind the run's name."""
+    tutor = make_feedback("tutor")
+    attempts = []
+    verdicts = []  # of the attempts in current names
+    told = {"own": [], "right": [], "wrong": []}
+    kl = Counter()
+    tokens = Counter()
+
     for seed in range(samples):
-        attempts = roll_out(policy, env, theorems, 80, 1000 + seed)
-        texts = make_feedback("tutor").write(attempts)
-        renamed = [NAME.sub(lambda m: OUTDATED.get(m[0], m[0]), extract_proof(r.text)) for r in attempts]
-        right += sum(r.verdict.status == "proved" for r in attempts)
-        logical += sum(v.status == "proved" for v in env.check(list(zip(theorems, renamed))))
-        own += [r.verdict.status == "proved" for r in roll_out(policy, env, theorems, 80, 2000 + seed, texts, "teacher")]
-        for place, (kl, n) in disagreement(policy, attempts, texts).items():
-            sums[place] = [sums[place][0] + kl, sums[place][1] + n]
-    kinds = []
-    for kind in ("right", "wrong"):
-        told = [told_about(kind, policy, env, rows, theorems, 4, 1000 + seed, "teacher")[0] for seed in range(samples)]
-        proved = [r.verdict.status == "proved" for seed in range(samples) for r in roll_out(policy, env, theorems, 80, 2000 + seed, told[seed], "teacher")]
-        kinds.append(sum(proved) / len(proved))
-    total = samples * len(rows)
-    everything = sum(kl for kl, _ in sums.values())
-    where = [f"{kl / n:.3f} ({kl / everything:.0%})" if n else "-" for kl, n in sums.values()]
-    return [name, *(f"{x:.3f}" for x in (right / total, logical / total, sum(own) / total, *kinds)), *where]
+        mine = roll_out(policy, env, theorems, 80, 1000 + seed)
+        attempts += mine
+        verdicts += env.check([(rollout.theorem, current_names(rollout)) for rollout in mine])
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="*", help="folders of runs; none: the base")
-    parser.add_argument("--samples", type=int, default=2)
-    args = parser.parse_args()
-    rows, env = load_rows("toy", "valid"), LeanEnv()
-    print("| run | student's pass@1 | right but for names | teacher, told about its own | about right ones | about wrong ones | "
-          + " | ".join(f"KL {place}" for place in PLACES) + " |\n|---" + "|---" * 9 + "|")
-    for run in args.runs or [None]:
-        policy = fd_mini.Policy("tiny") if run is None else load_run(run, "student", "auto")[0]
-        if run is not None:
+        for kind, rollouts in told.items():
+            about = mine
+            if kind != "own":
+                about = attempts_of(kind, policy, env, theorems, 1000 + seed, "teacher")
+            texts = tutor.write(about)
+            rollouts += roll_out(policy, env, theorems, 80, 2000 + seed, texts, "teacher")
+            if kind == "own":
+                more_kl, more_tokens = disagreement(policy, mine, texts)
+                kl.update(more_kl)
+                tokens.update(more_tokens)
+
+    logical = sum(verdict.status == "proved" for verdict in verdicts) / len(verdicts)
+    shares = [share_proved(attempts), logical, *map(share_proved, told.values())]
+    cells = [f"{share:.3f}" for share in shares]
+    for place in PLACES:
+        if tokens[place]:
+            share = kl[place] / kl.total()
+            cells.append(f"{kl[place] / tokens[place]:.3f} ({share:.0%})")
+        else:
+            cells.append("-")
+    return cells
+
+
+def current_names(rollout) -> str:
+    """An attempt's proof with outdated names replaced by current ones."""
+    return NAME.sub(lambda m: OUTDATED.get(m[0], m[0]), extract_proof(rollout.text))
+
+
+def main(cfg: Config):
+    theorems = [theorem_of(row) for row in load_rows("toy", "valid")]
+    env = LeanEnv()
+    print(HEAD + "\n" + "|---" * 10 + "|")
+
+    for run in cfg.runs or [""]:
+        if run:
+            policy, _ = load_run(run, "student", "auto")
             policy.load(Path(run) / "ckpt" / "teacher", "teacher")
-        print("| " + " | ".join(look(Path(run).name if run else "base", policy, env, rows, args.samples)) + " |", flush=True)
+        else:
+            policy = fd_mini.Policy("tiny")
+        cells = [Path(run).name or "base", *look(policy, env, theorems, cfg.samples)]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,1 @@
+"""Ratios against alternatives: each script prints a table; nothing is asserted."""

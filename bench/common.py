@@ -1,0 +1,55 @@
+"""What the benchmarks share: the line above a table, the clock, peak memory, random weights."""
+
+import platform
+import resource
+import sys
+import time
+
+import torch
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+
+def machine(*versions: str) -> str:
+    """What the numbers below were measured with."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    names = [f"torch {torch.__version__}", *versions, f"python {platform.python_version()}"]
+    return f"{', '.join(names)}, {torch.get_num_threads()} thread(s); {device}"
+
+
+def now(device: torch.device) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory in use so far: CUDA's allocator's, or the resident size of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def random_prover(folder: str, shape: dict, dtype=torch.float32):
+    """Write a Llama of this shape with random weights into `folder`, with a tokenizer whose words
+    are w0 (the end of a text), w1, ...: speed does not depend on what weights say."""
+    words = {f"w{i}": i for i in range(shape["vocab_size"])}
+    tokenizer = Tokenizer(models.WordLevel(words, "w1"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w0").save_pretrained(folder)
+
+    config = LlamaConfig(**shape, bos_token_id=None, eos_token_id=0)
+    with torch.device(
+        "cuda" if torch.cuda.is_available() else "cpu"
+    ):  # drawn where that is fast
+        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
+
+
+def number_prompts(count: int, lengths: list[int], vocabulary: int) -> list[list[int]]:
+    """Prompts of word numbers, none of them the end of a text; as long as `lengths`, in turn."""
+    prompts = []
+    for i in range(count):
+        length = lengths[i % len(lengths)]
+        prompts.append([1 + (7 * i + t) % (vocabulary - 1) for t in range(length)])
+    return prompts

@@ -1,0 +1,1 @@
+"""The comparisons of the paper at toy scale, and the looks inside that explain them."""

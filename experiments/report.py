@@ -1,0 +1,233 @@
+"""From finished runs to results.csv, pictures and experiments/README.md."""
+
+import json
+import re
+import shlex
+from collections import defaultdict
+from pathlib import Path
+
+from eval import tactics_of
+from experiments.pictures import Row, mean, picture, points
+from experiments.plan import Experiment, Run, experiments, make_runs, read_plan, read_text
+
+# Of log.jsonl, as train_... in results.csv.
+CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
+SPAN = 10  # steps in which tactics and lemmas are counted
+END = r"pass@\d+|entropy|length|cut"  # what the tables show
+
+HEAD = """\
+# What was run, and what came out
+
+Written by `experiments/figures.py`: {seeds}. `make figures` runs what is not finished. \
+Test set unless a column says otherwise; `train_` curves in results.csv are means of the steps up \
+to theirs; seconds are of training, one thread each, two runs side by side; attempts of `sft` are \
+proofs read.
+"""
+
+
+# --- reading
+def read_lines(path: Path) -> list[dict]:
+    """The rows of a jsonl file, a torn last line aside; none where there is no file."""
+    return [json.loads(line) for line in read_text(path).splitlines() if line.endswith("}")]
+
+
+def totals(run: Run | None) -> tuple[list[int], list[float]]:
+    """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run,
+    with those of the run it starts from."""
+    if run is None or not run.train:
+        return [0], [0.0]
+
+    config = json.loads((run.folder / "config.json").read_text())
+    attempts = config["prompts_per_step"] * config["group_size"]
+    before_samples, before_seconds = totals(run.after)
+    samples = before_samples[-1:]
+    seconds = before_seconds[-1:]
+
+    for row in read_lines(run.folder / "log.jsonl"):
+        samples.append(samples[-1] + attempts)
+        seconds.append(seconds[-1] + row["seconds"])
+    return samples, seconds
+
+
+def variety(rollouts: list[dict], first: int, last: int) -> dict[str, int]:
+    """Distinct tactics and lemmas in the proofs of some steps. Two theorems a step, one attempt at
+    each: all that GRPO's log holds."""
+    tactics = set()
+    lemmas = set()
+
+    for step in range(first, last + 1):
+        attempts = {}  # the first at each theorem
+        for row in rollouts:
+            if row["step"] == step:
+                attempts.setdefault(row["name"], row)
+
+        for row in list(attempts.values())[:2]:
+            if row["status"] == "proved":
+                tactics |= tactics_of(row["text"])
+                lemmas |= set(re.findall(r"\b[A-Z]\w*\.\w+", row["text"]))
+    return {"train_tactics": len(tactics), "train_lemmas": len(lemmas)}
+
+
+def numbers(run: Run, attempts: int, split: str):
+    """Yields (step, metric, value): curves of about 30 points, each the mean of the steps up to it,
+    and the end results on `split`. attempts 0: the run's last evaluation is the end result."""
+    log = read_lines(run.folder / "log.jsonl")
+    width = max(1, len(log) // 30)
+    for start in range(0, len(log), width):
+        part = log[start : start + width]
+        for name in CURVES:
+            if name in part[0]:
+                yield part[-1]["step"], f"train_{name}", mean([row[name] for row in part])
+
+    rollouts = read_lines(run.folder / "rollouts.jsonl")
+    if rollouts:
+        for first in range(1, len(log) + 1, SPAN):
+            last = min(first + SPAN - 1, len(log))
+            for name, value in variety(rollouts, first, last).items():
+                yield last, name, value
+
+    valid = read_lines(run.folder / "valid.jsonl")
+    for row in valid:
+        for name in ("pass@1", "entropy", "length", "tactics"):
+            yield row["step"], f"valid_{name}", row[name]
+
+    end = valid[-1] if valid else {}
+    if attempts:
+        results = json.loads((run.folder / "eval.json").read_text())
+        end = next(iter(results.values()))
+    for name, value in end.items():
+        if re.fullmatch(f"{END}|tactics", name):
+            yield len(log), name if split == "test" else f"final_valid_{name}", value
+
+
+def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
+    """The lines of results.csv of a run. key: (experiment, arm, seed)."""
+    samples, seconds = totals(run)
+    before = len(read_lines(run.after.folder / "log.jsonl")) if run.after else 0
+
+    rows = []
+    for step, metric, value in numbers(run, attempts, split):
+        clock = round(seconds[step], 2)
+        rows.append(
+            Row(*key, before + step, samples[step], clock, metric, float(f"{value:.6g}"))
+        )
+    return rows
+
+
+# --- experiments/README.md
+def results_table(rows: list[Row]) -> str:
+    """Means over the seeds at the end, with the lowest and the highest."""
+    arms = dict.fromkeys(row.arm for row in rows)
+    has = {(row.arm, row.metric) for row in rows}
+    columns = []  # arms shared with `main` have more: only what all arms have
+    for metric in dict.fromkeys(row.metric for row in rows):
+        everywhere = all((arm, metric) in has for arm in arms)
+        if everywhere and re.fullmatch(f"(final_valid_)?({END})", metric):
+            columns.append(metric)
+
+    lines = ["| " + " | ".join(["arm", *columns, "steps", "attempts", "seconds"]) + " |"]
+    lines.append("|---" * (len(columns) + 4) + "|")
+    for arm in arms:
+        cells = [arm]
+        for metric in columns:
+            end = points(rows, arm, metric)[-1]
+            spread = f" [{end.low:.3f}, {end.high:.3f}]" if end.low < end.high else ""
+            cells.append(f"{end.mean:.3f}{spread}")
+
+        last = max((row for row in rows if row.arm == arm), key=lambda row: row.step)
+        cells += [str(last.step), str(last.samples), f"{last.seconds:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def best_rates(rows: list[Row], used: str) -> str:
+    """The line below the sweep's table."""
+    ends = {row.arm: row.value for row in rows if row.metric == "final_valid_pass@1"}
+    said = []
+    for algo in ("fd", "grpo", "sft"):
+        mine = [arm for arm in ends if arm.startswith(algo + "_")]
+        best = max(mine, key=ends.get, default="none").split("_")[-1]
+        said.append(f"{algo} {best} (the others use {used})")
+    return f"\nBest: {', '.join(said)}.\n"
+
+
+def section(name: str, experiment: Experiment, rows: list[Row], runs: dict, cfg) -> str:
+    """What was asked, how it was run, the end results over the seeds and what was found.
+    rows, runs: of this experiment, as far as it is finished."""
+    text = f"## {name}\n\n{experiment.question}.\n\n![{name}](figures/{name}.png)\n\n"
+    text += results_table(rows)
+    if name == "lr":
+        flags, _ = read_plan(cfg.quick)
+        text += best_rates(rows, flags["rate"])
+
+    mine = make_runs([name], cfg)
+    missing = [
+        f"{arm} (seed {seed})" for (_, arm, seed), run in mine.items() if run.state != "done"
+    ]
+    if missing:
+        text += f"\nNot run yet: {', '.join(missing)}.\n"
+
+    quick = " --quick" if cfg.quick else ""
+    text += f"\n`python -m experiments.figures{quick} --only {name}`"
+    trained = [run for run in runs.values() if run.train]
+    if trained:
+        text += f", whose runs are like `python train.py {shlex.join(trained[0].train)}`"
+
+    marks = [json.loads((run.folder / "done").read_text()) for run in set(runs.values())]
+    commits = ", ".join(sorted({mark["commit"] for mark in marks}))
+    minutes = sum(mark["seconds"] for mark in marks) / 60
+    text += f" · commit {commits} · {minutes:.0f} minutes of one-thread runs,"
+    text += " those shared with other experiments included.\n"
+
+    if not cfg.quick:
+        text += f"\nOn the committed numbers: **{experiment.found}**\n"
+    return text
+
+
+def write_numbers(path: Path, names: list[str], rows: list[Row]):
+    """results.csv, in the order of `names`. What it held of experiments without new rows stays."""
+    old = defaultdict(list)
+    for line in read_text(path).splitlines():
+        old[line.split(",")[0]].append(line)
+    new = defaultdict(list)
+    for row in rows:
+        new[row.experiment].append(",".join(map(str, row)))
+
+    lines = [",".join(Row._fields)]
+    for name in names:
+        lines += new[name] or old[name]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def report(cfg, names: list[str]) -> Path:
+    """results.csv, pictures and README.md of what is finished of `names`; what they hold of other
+    experiments stays. -> the folder"""
+    table = experiments(cfg.quick)
+    runs = {key: run for key, run in make_runs(names, cfg).items() if run.state == "done"}
+    rows = []
+    for key, run in runs.items():
+        experiment = table[key[0]]
+        rows += read(key, run, experiment.samples, experiment.split)
+
+    out = Path(cfg.results)
+    out.mkdir(parents=True, exist_ok=True)
+    write_numbers(out / "results.csv", list(table), rows)
+
+    seeds = "three seeds, mean [lowest, highest]; bands are the same"
+    if cfg.quick:
+        seeds = "one seed and few steps (QUICK): a look, no evidence"
+    text = HEAD.format(seeds=seeds)
+
+    before = read_text(out / "README.md")
+    found = re.findall(r"^(## (\w+)\n.*?\n)(?=\n## |\Z)", before, re.M | re.S)
+    sections = {name: its_text for its_text, name in found}
+    for name, experiment in table.items():
+        mine = [row for row in rows if row.experiment == name]
+        if mine:
+            picture(mine, out / "figures" / f"{name}.png")
+            its_runs = {key: run for key, run in runs.items() if key[0] == name}
+            sections[name] = section(name, experiment, mine, its_runs, cfg)
+        if name in sections:
+            text += "\n" + sections[name]
+    (out / "README.md").write_text(text)
+    return out
