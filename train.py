@@ -296,6 +296,8 @@ def train(cfg: Config) -> Path:
             seconds = time.perf_counter() - clock
             metrics |= dict(grad_norm=norm, lr=lr_at(cfg, step), seconds=seconds)
             runs.log_step(out, step, cfg.steps, metrics, rollouts)
+            if step == done + 1:
+                memory.measured(policy)
             stopped = stop()
             if stopped or step % cfg.save_every == 0 or step == cfg.steps:
                 runs.save_checkpoint(out, policy, optimizer, step)

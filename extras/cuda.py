@@ -1,4 +1,7 @@
-"""Decoding on CUDA: a static KV cache and one CUDA graph per batch size.
+"""What a policy does differently on CUDA: it decodes by CUDA graphs and trains by recomputing.
+
+Recomputing: backward computes each block again instead of keeping what is inside it. Graphs: a
+static KV cache and one CUDA graph per batch size.
 
 A decoding step of a 7B model is some thousand small kernels (30 layers, 7 linear layers each,
 with two adapter products beside every one): launching them one by one costs more time than
@@ -8,7 +11,7 @@ buffer under a mask. The rows still alive are rounded up to a power of two, a bu
 captured for each bucket when it is first needed. Graphs live as long as their batch: training
 needs the memory between two rollouts, and `act_as` gives the adapters other addresses.
 
-fd_mini.decode() uses this on a CUDA device only. The static shapes are tested on a CPU
+provers.load() uses this on a CUDA device only. The static shapes are tested on a CPU
 (tests/test_cuda.py), where `capture` is left out. Not yet run: the capture itself, on any GPU.
 """
 
@@ -17,6 +20,34 @@ from types import SimpleNamespace
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def prepare(policy):
+    """Puts both into a policy."""
+    policy.graphs = Graphs
+    policy.body = Recomputing(policy.model)
+
+
+class Recomputing:
+    """Stands in for a model without its head while it trains: with gradient checkpointing."""
+
+    def __init__(self, model):
+        self.body = model.base_model
+        # The re-entrant kind would give no gradient: the embeddings are frozen.
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        modules = model.modules()
+        self.blocks = [m for m in modules if isinstance(m, GradientCheckpointingLayer)]
+
+    def __call__(self, **inputs):
+        # Only the blocks' own flag is set: .train() would turn dropout on inside them. A block
+        # that checkpoints keeps no KV cache, so the flag must be off while sampling.
+        for block in self.blocks:
+            block.training = torch.is_grad_enabled()
+        out = self.body(**inputs)
+        for block in self.blocks:
+            block.training = False
+        return out
 
 
 class Buffers(DynamicLayer):

@@ -142,8 +142,11 @@ def table(parts, free):
 def fit(cfg, policy):
     """Prints the plan for a policy on CUDA and puts its batch sizes where they are read.
 
-    These places are `policy.rollout_batch` and `cfg.micro_tokens`.
+    These places are `policy.rollout_batch` and `cfg.micro_tokens`. On a CPU there is no plan.
     """
+    if policy.device.type != "cuda":
+        cfg.micro_tokens = cfg.micro_tokens or 8192
+        return
     if policy.four_bit:
         form = "nf4"
     elif policy.head.dtype == torch.bfloat16:
@@ -166,11 +169,13 @@ def fit(cfg, policy):
 
 
 def measured(policy):
-    """The line after the first step: what torch's allocator held at its peak, and the plan."""
+    """Prints, on CUDA, what torch's allocator held at its peak, and the plan."""
+    if policy.device.type != "cuda":
+        return
     tensors = torch.cuda.max_memory_allocated() / GIB
     held = torch.cuda.max_memory_reserved() / GIB
     planned = policy.planned_peak / GIB
-    return (
+    print(
         f"  measured peak: {tensors:.2f} GiB in tensors, {held:.2f} held by torch; planned "
         f"{planned:.2f}, of which {FIXED / GIB:.1f} for CUDA itself, which torch does not count, "
         "and for fragmentation"

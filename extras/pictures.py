@@ -1,4 +1,4 @@
-"""The picture beside eval.json: pass@k of every row, and how validation went along the runs."""
+"""What an evaluation leaves behind: the table on the terminal, eval.json, and eval.png."""
 
 import json
 import math
@@ -7,6 +7,34 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 STYLES = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
+
+
+def report(results: dict, cfg, ks):
+    """Print the table of eval.py's results, and write eval.json and eval.png."""
+    print(table(results, ks))
+    out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "eval.json").write_text(json.dumps(results, indent=1))
+    evaluation(results, cfg.runs, out / "eval.png", ks)
+    print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
+
+
+def table(results: dict, ks) -> str:
+    """Rows of results as aligned text, one line each."""
+    ks = [k for k in ks if any(f"pass@{k}" in r for r in results.values())]
+    width = max(map(len, results))
+    head = "".join(f"  pass@{k:<2}" for k in ks)
+    lines = [f"{'':{width}}{head}   pass@1 95 % CI   entropy  length   cut  tactics"]
+    for name, r in results.items():
+        cells = ""
+        for k in ks:
+            cells += f"  {r[f'pass@{k}']:7.3f}" if f"pass@{k}" in r else "        -"
+        low, high = r.get("pass@1_ci", (math.nan, math.nan))
+        lines.append(
+            f"{name:{width}}{cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}"
+            f"  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:7d}"
+        )
+    return "\n".join(lines)
 
 
 def evaluation(results: dict, runs, path: Path, ks):

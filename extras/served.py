@@ -14,7 +14,8 @@ server that speaks the format; not yet run against vLLM itself.
 
 import re
 
-from feedback import endpoint, extract_proof, prompt_text
+from extras.endpoint import Endpoint
+from feedback import prompt_text
 from lean_env import Rollout, Verdict
 
 # Nothing is cut off. The last three are fields of vLLM and others: without them the model's
@@ -75,11 +76,11 @@ def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, 
         fields["stop"] = ["```"]
 
     # Can it be used at all?
-    first = endpoint(kind, model, url, 120.0, 1, backoff, read, **fields | {"max_tokens": 1})
+    first = Endpoint(kind, model, url, read, 120.0, 1, backoff, **fields | {"max_tokens": 1})
     first(["theorem"], 1)
 
     print(f"{model} at {url}, prompt style {style}", flush=True)
-    ask = endpoint(kind, model, url, timeout, max_parallel, backoff, read, **fields)
+    ask = Endpoint(kind, model, url, read, timeout, max_parallel, backoff, **fields)
     return Served(ask, style)
 
 
@@ -112,7 +113,7 @@ class Served:
                 rollout.verdict = Verdict("crash", [], [], 0.0)
 
         chat = self.style == "chat"
-        verdicts = env.check([(r.theorem, extract_proof(r.text, chat=chat)) for r in answered])
+        verdicts = env.check_answers([(r.theorem, r.text) for r in answered], chat)
         for rollout, verdict in zip(answered, verdicts, strict=True):
             rollout.verdict = verdict
         return rollouts

@@ -23,7 +23,8 @@ from extras.tools import (
     tool_output,
     tool_prompt,
 )
-from feedback import answer_of, build_prompt, extract_proof
+from feedback import build_prompt
+from lean.answers import extract_proof, without_thinking
 from lean.text import IMPORTS
 from lean_env import Rollout
 
@@ -46,7 +47,6 @@ def roll_out(
     generator,
     feedback=None,
     role="student",
-    batch_size=None,
     timings=None,
 ) -> list[Rollout]:
     """eval.roll_out with tools: the same arguments, the same kind of result.
@@ -64,7 +64,7 @@ def roll_out(
     with tempfile.TemporaryDirectory(prefix="attempts-") as parent:
         folders = [Path(parent) / str(i) for i in range(len(rollouts))]
         with policy.act_as(role):
-            converse(policy, env, rollouts, folders, max_new_tokens, generator, batch_size)
+            converse(policy, env, rollouts, folders, max_new_tokens, generator)
         sampled = time.perf_counter()
         judge(env, rollouts, folders)
 
@@ -110,7 +110,7 @@ def equip(theorem, env, policy):
 
 
 # ---- converse
-def converse(policy, env, rollouts, folders, max_new_tokens, generator, batch_size=None):
+def converse(policy, env, rollouts, folders, max_new_tokens, generator):
     """Writes the attempts: fills in what the rollouts hold of completion and text.
 
     A completion holds calls, outputs and the answer.
@@ -122,7 +122,7 @@ def converse(policy, env, rollouts, folders, max_new_tokens, generator, batch_si
     for turn in range(TURNS + 1):
         may_call = turn < TURNS
         writing = [rollouts[i] for i in live]
-        texts = sample_turn(policy, writing, max_new_tokens, generator, batch_size, may_call)
+        texts = sample_turn(policy, writing, max_new_tokens, generator, may_call)
 
         calls = {}  # number of the rollout: its call
         for i, text in zip(live, texts):
@@ -146,7 +146,7 @@ def converse(policy, env, rollouts, folders, max_new_tokens, generator, batch_si
         rollout.text = answer(rollout.conversation)
 
 
-def sample_turn(policy, rollouts, max_new_tokens, generator, batch_size, may_call):
+def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
     """Goes on with each rollout up to a call or its end; -> the texts that were added."""
 
     def called(ids):
@@ -159,7 +159,6 @@ def sample_turn(policy, rollouts, max_new_tokens, generator, batch_size, may_cal
         max(max_new_tokens - len(rollout.completion_ids) for rollout in rollouts),
         1.0,
         generator=generator,
-        batch_size=batch_size,
         stop=called if may_call else None,
     )
 
@@ -215,7 +214,7 @@ def final_file(theorem, text):
     That is a chat's last lean block with all that stands beside the theorem, or the statement and
     its proof.
     """
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", answer_of(text), re.DOTALL)
+    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL)
     if blocks and len(DECLARATION.findall(blocks[-1])) > 1:
         return blocks[-1]
     return f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""

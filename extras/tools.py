@@ -41,7 +41,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from lean_env import Verdict, tokens
+from lean.text import tokens
+from lean_env import Verdict
 
 MAX_BYTES = 2**16  # of a file
 MAX_FILES = 16  # of an attempt

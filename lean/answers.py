@@ -50,3 +50,9 @@ def without_thinking(text):
     can be cut off."""
     text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
     return text.split("</think>")[-1].split("<think>")[0]
+
+
+def tactics_of(text):
+    """The words that start a line of a proof, bullets aside: {"intro", "exact"}."""
+    lines = extract_proof(text).partition("\n")[2]
+    return set(re.findall(r"^[\s·]*([A-Za-z_]\w*)", lines, re.MULTILINE))

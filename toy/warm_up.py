@@ -25,6 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import fd_mini
 from data import load_theorems
 from eval import evaluate
+from extras.imitation import sft_backward
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv, Rollout, Verdict
 from toy.theorems import SPLITS, generate
@@ -209,7 +210,7 @@ def imitate(policy, batches, steps, lr, warmup, micro_tokens, out):
         encoded = [encode(policy.tokenizer, *example) for example in batch]
         prompts, completions, learnt = zip(*encoded)
         policy.model.zero_grad(set_to_none=True)
-        metrics = fd_mini.sft_backward(policy, prompts, completions, micro_tokens, learnt)
+        metrics = sft_backward(policy, prompts, completions, learnt, micro_tokens)
         torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
 
         rate = min(1.0, step / warmup) * (1 - (step - 1) / steps)

@@ -28,6 +28,7 @@ from extras.heatmap.layout import visible
 from extras.heatmap.models import attempts_at, examine, views_of
 from extras.heatmap.page import as_page
 from extras.heatmap.terminal import as_text
+from extras.runs import load_adapters
 
 SILENCE = (
     "none: this attempt is not in the distillation loss, and the teacher reads the same prompt "
@@ -42,7 +43,7 @@ def main(policy, config, cfg):
     """
     problem, rows, names = attempts_at(cfg.show, cfg.problem)
     checkpoint = Path(cfg.show) / "ckpt"
-    policy.load(checkpoint / "teacher", "teacher")
+    load_adapters(policy, checkpoint / "teacher", "teacher")
     step = torch.load(checkpoint / "state.pt", weights_only=True, mmap=True)["step"]
 
     views = views_of(config, step)

@@ -3,7 +3,7 @@
 import math
 import unicodedata
 
-from feedback import extract_proof
+from lean_env import extract_proof
 
 # From here on a token is one class stronger. Classes can be read off a legend, shades cannot.
 FACTORS = (1.1, 2, 5, 20)

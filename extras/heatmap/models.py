@@ -1,6 +1,5 @@
 """What student and teacher make of every token of an attempt."""
 
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -8,7 +7,9 @@ from pathlib import Path
 import torch
 
 import fd_mini
+from data import load_theorems
 from extras.heatmap.layout import lay_out, pieces, place, visible
+from extras.runs import read_lines
 from feedback import build_prompt
 from lean_env import Theorem
 
@@ -21,9 +22,7 @@ def attempts_at(folder, problem=""):
     problem "": the first of the last step. Errors: ValueError.
     """
     path = Path(folder) / "rollouts.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(True) if path.is_file() else []
-    # A run that is writing may leave half a line.
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = read_lines(path)
     if not rows:
         raise ValueError(
             f"{path} holds no attempt: train with --algo fd or grpo (sft writes none): "
@@ -83,11 +82,9 @@ def prompts_of(policy, config, row):
 
 def header_of(config, row):
     """The header of an attempt's theorem: only the data knows it."""
-    from eval import load_rows
-
-    for other in load_rows(config["data"], "train"):
-        if (other["name"], other["statement"]) == (row["name"], row["statement"]):
-            return other.get("header")
+    for theorem in load_theorems(config["data"], "train"):
+        if (theorem.name, theorem.statement) == (row["name"], row["statement"]):
+            return theorem.header
     return None
 
 
@@ -123,10 +120,10 @@ def ask(policy, role, prompt, completion):
 
     "logp": of the token. "top": [text, probability] of the TOP likeliest at its place.
     """
-    targets = torch.tensor(completion, device=policy.device)  # [T]
+    row = ([prompt], [completion], [[True] * len(completion)])
     with policy.act_as(role):  # the head too: it is trained when the run has no adapters
-        hidden = policy.hidden([prompt], [completion])  # [T, D]
-        nll, _ = fd_mini.token_nll(policy, hidden, targets)  # [T]
+        nll, _ = fd_mini.sampled_nll(policy, *row)  # [T]
+        hidden, _ = policy.hidden(*row)  # [T, D]
         ids, logps = fd_mini.teacher_topk(hidden, policy.head, TOP)  # [T, TOP] each
 
     said = []
