@@ -1,220 +1,266 @@
-"""What the teacher is told: every source of feedback, and how feedback is worded into the prompt.
-The teacher is the same model as the student; all it knows more is a text F(y) about the student's attempt y. Here are the
-prompts without and with F(y), the way back from a completion to a proof, and the sources of F(y), asked after every attempt."""
-import os
+"""What the teacher is told: the prompts, the sources of feedback, and the request for advice.
+
+The teacher is the same model as the student. All it knows more is a text F(y) about the
+student's attempt y. First come the prompts without and with F(y), then the sources of F(y),
+which are asked after every attempt, then the request to a language model.
+"""
+
 import re
 from bisect import bisect_right
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import requests
-import urllib3
-
+from extras.endpoint import Endpoint
+from lean.answers import extract_proof, without_thinking
 from lean_env import Rollout, Theorem, Verdict
+from toy.tutor import tutor
 
-def build_prompt(tokenizer, theorem: Theorem, feedback: str | None = None, max_tokens: int | None = None,
-                 style: str | None = None) -> list[int]:
-    """Token ids of the student's prompt (feedback None or "") or of the teacher's. Both end in the same text, so that the teacher
-    judges the student's completion from the same place. What does not fit into `max_tokens` is cut from the end of the feedback,
-    never from the problem; ValueError when the problem alone does not fit. Worked example, feedback "1. Write `intro`.":
+# ---- 1. Prompts ------------------------------------------------------------------------------
+
+
+def build_prompt(
+    tokenizer,
+    theorem: Theorem,
+    feedback: str | None = None,
+    max_tokens: int | None = None,
+    style: str | None = None,
+) -> list[int]:
+    """Token ids of the student's prompt (feedback None or "") or of the teacher's.
+
+    Both end in the same text, so that the teacher judges the student's completion from the same
+    place. With the feedback "1. Write `intro`.":
+
         student:                             theorem t (p : Prop) : p → p := by⏎
         teacher:  /- 1. Write `intro`. -/⏎   theorem t (p : Prop) : p → p := by⏎
-    and both go on with "  intro h⏎  exact h". style: see prompt_text, this is "plain"; None: chat where there is a template."""
-    style = style or ("chat" if tokenizer.chat_template else "plain")
-    tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content[:1] == "<"]  # <think> too
-    def encode(words: list[str]) -> list[int]:
-        text = prompt_text(theorem, "".join(words), style, tokens)
-        if style != "chat":
-            ids = tokenizer(text)["input_ids"]
-            return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids  # some tokenizers end every text
-        told = dict(tools=getattr(tokenizer, "tools", None), tokenize=False, add_generation_prompt=True)  # see extras/tool_mode.py
-        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], **told)
-        return tokenizer(text, add_special_tokens=False)["input_ids"]  # the template has written the special tokens
-    words, room = re.findall(r"\s*\S{1,20}", feedback or ""), float("inf") if max_tokens is None else max_tokens
-    fit = bisect_right(range(len(words) + 1), room, key=lambda n: len(encode(words[:n]))) - 1  # the most words that fit
-    if fit < 0:
-        raise ValueError(f"theorem {theorem.name}: its prompt has {len(encode([]))} tokens and {room} fit; leave it out")
-    return encode(words[:fit])
 
-def prompt_text(theorem: Theorem, feedback: str | None, style: str, tokens=()) -> str:
-    """What a raw completion goes on from, or (chat) the message that asks for a whole theorem. "fence" is "plain" behind the words
-    and the open code fence that DeepSeek-Prover-V1.5 and Goedel-Prover-SFT know; they too had a comment before the theorem.
-    The feedback must not close the comment or the fence around it; it is kept from quoting any of `tokens`."""
-    told = (feedback or "").strip().replace("-/", "- /").replace("/-", "/ -").replace("```", "` ` `")
-    for token in tokens:
-        told = told.replace(token, f"{token[0]} {token[1:]}")
-    header, code = theorem.header.rstrip() + "\n" if theorem.header else "", f"{theorem.statement} := by\n"
-    if style != "chat":
-        fence = {"plain": "", "fence": "Complete the following Lean 4 code:\n\n```lean4\n"}[style]
-        return fence + header + f"/- {told} -/\n" * bool(told) + code
-    return (f"Advice for this problem:\n{told}\n\n" * bool(told) + "Complete the following Lean 4 code. Answer with the "
-            f"whole theorem in one lean4 block.\n\n```lean4\n{header}{code}```")
+    and both go on with "  intro h⏎  exact h". What does not fit into `max_tokens` is cut from
+    the end of the feedback, never from the problem; ValueError when the problem alone does not
+    fit. style: see prompt_text; None is chat where the tokenizer has a template, else plain.
+    """
+    if style is None:
+        style = "chat" if tokenizer.chat_template else "plain"
+    words = re.findall(r"\s*\S{1,20}", feedback or "")
 
-def extract_proof(text: str, chat: bool | None = None) -> str:
-    """The whole proof term in a completion: "  intro h\\n  exact h" gives "by\\n  intro h\\n  exact h".
-    A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last lean block after the thinking
-    counts; where it repeats the theorem, the proof follows the first `:=` outside all brackets. chat None: it is an answer if it
-    opens a lean block and does not begin with an indented line, as a proof does."""
-    text = answer_of(text)
-    chat = not re.match(r"(\s*\n)?[ \t]", text) if chat is None else chat
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL) if chat else []
-    if not blocks:
-        return "by\n" + text.split("```")[0].rstrip()
-    block, depth = blocks[-1].rstrip(), 0
-    starts = [match.end() for match in re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE)]
-    for i in range(starts[-1] if starts else len(block), len(block)):
-        depth += (block[i] in "([{⟨") - (block[i] in ")]}⟩")
-        if depth == 0 and block.startswith(":=", i):
-            return block[i + 2:].strip()
-    return block.strip() if re.match(r"\s*by\b", block) else "by\n" + block
+    def length(count: int) -> int:
+        return len(encode(tokenizer, theorem, "".join(words[:count]), style))
 
-def answer_of(text: str) -> str:
-    """A text without its thinking, whose opening tag can stand in the prompt and whose closing one can be cut off."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    return text.split("</think>")[-1].split("<think>")[0]
+    fitting = len(words)
+    if max_tokens is not None:  # the most words that fit: the length grows with them
+        fitting = bisect_right(range(len(words) + 1), max_tokens, key=length) - 1
+    if fitting < 0:
+        raise ValueError(
+            f"theorem {theorem.name}: its prompt has {length(0)} tokens and {max_tokens} fit; "
+            "leave it out"
+        )
+    return encode(tokenizer, theorem, "".join(words[:fitting]), style)
 
-# Lean 3 name -> Lean 4 name: what a prover that learnt an older Lean gets wrong, and what feedback can tell it.
-OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl", "or.inl": "Or.inl",
-            "or.inr": "Or.inr", "and.intro": "And.intro", "iff.intro": "Iff.intro", "eq.symm": "Eq.symm"}
-OUTDATED |= {f"nat.{lemma}": f"Nat.{lemma}" for lemma in
-             "add_comm add_assoc add_zero zero_add mul_comm mul_one one_mul le_refl zero_le le_succ".split()}
-CURRENT = {new: old for old, new in OUTDATED.items()}
-# A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
-NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
 
-def tutor(rollout: Rollout, style: int = 4) -> str:
-    """One to three sentences about an attempt, by rule: the offline stand-in for a strong LLM. It may look at the reference
-    proof, which the student never sees. Styles as in LEVELS: 1 prose and 2 items about the attempt, 3 and 4 orders that stand
-    on their own. Attempt "  assume h\\n  exact k", reference "by\\n  intro h\\n  exact h", style 4:
-        1. Write `intro`, not `assume`.
-        2. Use `exact h`, not `exact k`."""
-    attempt, proved = extract_proof(rollout.text), rollout.verdict.status == "proved"
-    reference = rollout.theorem.proof or (attempt if proved else "")
-    known = NAME.findall(reference)
-    stale = {old: new for old, new in OUTDATED.items() if old not in known and not proved}  # what Lean accepts is current
-    told = used = [old for old in NAME.findall(attempt) if old in stale]
-    if style >= 3:  # names come after successes too: once feedback is silent about them, the teacher unteaches them
-        told = [CURRENT[new] for new in known if new in CURRENT] + used
-    search = lambda old: rollout.conversation and "." in old and f"search `{old.partition('.')[2]}`"  # noqa: E731, there are tools
-    items = ["; ".join([search(old) or f"write `{OUTDATED[old]}`, not `{old}`" for old in dict.fromkeys(told)][:4])]
-    attempt = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
-    items.append(_step(attempt, attempt if proved else reference, rollout.verdict, sound=proved or bool(used)))
-    items.append("be shorter: stop as soon as the goal is closed" * (style != 3 and not rollout.finished))
-    items = [" ".join(item.split()[:44]) for item in items if item]
-    lead = "The attempt was right: " if proved else "About the attempt: "
-    items = [f"{item[0].upper()}{item[1:]}." if style >= 3 else f"{lead}{item}." for item in items]
-    return " ".join(items) if style == 1 else "\n".join(f"{i}. {item}" for i, item in enumerate(items, 1))
+def encode(tokenizer, theorem: Theorem, feedback: str, style: str) -> list[int]:
+    """The prompt with all of this feedback, as token ids."""
+    # Special tokens and the like (<think>): feedback may not quote them.
+    added = [token for token in tokenizer.added_tokens_decoder.values()]
+    forbidden = [t.content for t in added if t.special or t.content.startswith("<")]
+    text = prompt_text(theorem, feedback, style, forbidden)
+    if style == "chat":
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tools=getattr(tokenizer, "tools", None),  # see extras/tool_mode.py
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        # The template has written the special tokens.
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-def _step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
-    """An order about the first line that is not the reference's; about the line that decides, where none differs."""
-    texts = (re.sub(r"\A\s*by\b", "", proof).replace("·", " ") for proof in (attempt, reference))
-    steps, wanted = ([" ".join(line.split()) for line in text.splitlines() if line.strip()] for text in texts)
-    for i, want in enumerate(wanted):
-        got = steps[i] if i < len(steps) else ""
-        if got != want:  # garbage is not worth quoting
-            return f"use `{want}`" + f", not `{got}`" * (0 < len(got) <= 60 and got.isprintable() and "`" not in got)
-    if len(steps) > len(wanted) > 0:
-        return f"stop after `{wanted[-1]}`"
-    if wanted and sound:  # `intro` and `constructor` follow from the goal's shape, the first other line is the decision
-        return f"keep `{next((step for step in wanted if not step.startswith(('intro', 'constructor'))), wanted[-1])}`"
-    errors = [" ".join(m["data"].split()[:30]).rstrip(".") for m in verdict.messages if m["severity"] == "error"]
-    goals = re.findall(r"⊢ (.*(?:\n  .*)*)", "\n".join(m["data"] for m in verdict.messages))  # an error's, or --lean dojo's
-    goal = f"; the goal is `{' '.join(goals[0].split())}`" if errors and goals and "⊢" not in errors[0] else ""
-    return f"avoid the error: {errors[0]}{goal}" if errors else "prove the statement itself, without `sorry` or new axioms"
+    ids = tokenizer(text)["input_ids"]
+    ends_itself = ids[-1] == tokenizer.eos_token_id  # some tokenizers end every text
+    return ids[:-1] if ends_itself else ids
 
-# What is demanded of a language model; style N takes the first N (the paper's four nested prompts, in our words).
-LEVELS = [
-    "You are an expert Lean 4 tutor. Read a problem and an attempt to solve it, and write short, practical advice.",
-    "Write 1 to 3 numbered items of 10 to 50 words about errors, useful or useless steps; start with \"1.\", add nothing else.",
-    "Serve whoever tries this problem next and never saw the attempt: orders that quote Lean names; no student, no \"you\".",
-    "Where tools can be called, order their use. If the attempt was cut by the token limit, order a shorter answer.",
-]
 
-def instruction(rollout: Rollout, style: int = 4) -> str:
-    """The whole request to a language model: the demands, the problem, the attempt and Lean's last word on it."""
-    attempt = (rollout.conversation or rollout.text) + "\n(cut by the token limit)" * (not rollout.finished)
-    return "\n\n".join([*LEVELS[:style], f"# Problem\n{rollout.theorem.statement}", f"# Attempt\n{attempt}",
-                        f"# Lean's output (line 1 starts the problem)\n{lean_output(rollout.verdict)}", "# Advice\n"])
+def prompt_text(
+    theorem: Theorem, feedback: str | None, style: str, forbidden=()
+) -> str:
+    """What a raw completion goes on from or, for "chat", the message that asks for a theorem.
 
-def lean_output(verdict: Verdict) -> str:
-    """Status and messages as text, at most 4,000 characters: one broken line can make hundreds of errors."""
-    return "\n".join([verdict.status, *(f"{m['severity']}, line {m['line']}: {m['data']}" for m in verdict.messages)])[:4000]
+    "plain" is Lean text alone. "fence" puts it behind the words and the open code fence that
+    DeepSeek-Prover-V1.5 and Goedel-Prover-SFT know; they, too, had a comment before a theorem.
+    The feedback cannot close the comment or the fence around it, nor quote a forbidden token.
+    """
+    advice = (feedback or "").strip()
+    for closing, broken in (("-/", "- /"), ("/-", "/ -"), ("```", "` ` `")):
+        advice = advice.replace(closing, broken)
+    for token in forbidden:
+        advice = advice.replace(token, f"{token[0]} {token[1:]}")
 
-def clean_answer(text: str | None, cut: bool = False) -> str | None:
-    """A model's answer without its thinking; of a cut one only the complete numbered items. None when nothing is left."""
-    text, items = answer_of(text or ""), r"^\s*\d+[.)].*?(?=^\s*\d+[.)])"  # an item is complete when another one follows
-    return ("".join(re.findall(items, text, re.DOTALL | re.MULTILINE)) if cut else text).strip() or None
+    header = f"{theorem.header.rstrip()}\n" if theorem.header else ""
+    code = f"{theorem.statement} := by\n"
+    if style == "chat":
+        opening = f"Advice for this problem:\n{advice}\n\n" if advice else ""
+        return (
+            f"{opening}Complete the following Lean 4 code. Answer with the whole theorem in one "
+            f"lean4 block.\n\n```lean4\n{header}{code}```"
+        )
+    comment = f"/- {advice} -/\n" if advice else ""
+    fence = {"plain": "", "fence": "Complete the following Lean 4 code:\n\n```lean4\n"}
+    return fence[style] + header + comment + code
 
-def endpoint(kind: str, model: str, url: str, timeout: float, max_parallel: int, backoff: float, read=None, **fields) -> Callable:
-    """A language model behind HTTP as a function texts -> answers, None where all tries failed; it raises SystemExit with advice
-    when most do. kind: "ollama" (its own chat API), "openai" (any server's chat/completions) or "raw" (its completions); timeout:
-    seconds of silence. read: takes something else than cleaned text out of a reply; fields: more of what is sent."""
-    url = url.rstrip("/") or {"ollama": "http://localhost:11434", "openai": "https://api.openai.com/v1"}[kind]
-    url += {"ollama": "/api/chat", "openai": "/chat/completions", "raw": "/completions"}[kind]
-    if not model or not re.fullmatch(r"https?://[^\s@?#]+", url):  # and nothing secret in what is printed and logged
-        raise ValueError(f"feedback {kind}: write {kind}:MODEL or {kind}:MODEL@http://HOST:PORT, without a user or a key in it")
-    # Up to four more tries after connection errors, timeouts and these answers; the pauses grow and respect Retry-After.
-    retry = urllib3.Retry(4, read=2, allowed_methods=None, status_forcelist=[408, 409, 429, *range(500, 600)],
-                          raise_on_status=False, backoff_factor=backoff, backoff_jitter=backoff)
-    session, adapter = requests.Session(), requests.adapters.HTTPAdapter(max_retries=retry, pool_maxsize=max_parallel)
-    session.adapters = {"http://": adapter, "https://": adapter}
-    key = "" if kind == "ollama" else os.environ.get("OPENAI_API_KEY", "").strip()
-    session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
-    pool, failed = ThreadPoolExecutor(max_parallel), []  # failed: one bool a request
-    def advice(reply: dict) -> str | None:
-        choice = reply if kind == "ollama" else reply["choices"][0]
-        return clean_answer(choice["message"]["content"], "length" in (choice.get("done_reason"), choice.get("finish_reason")))
-    def ask(text: str, least: int):
-        body = {"prompt": text} if kind == "raw" else {"messages": [{"role": "user", "content": text}]}
-        body |= {"model": model, "stream": False, **fields}
-        if kind == "ollama":  # its default of 4,096 cuts in silence; powers of two, for each new size reloads the model
-            body["options"] = {"num_ctx": max(8192, 1 << (len(text) // 2 + 4096).bit_length())}
-        answer, error = None, "no answer"
-        try:
-            reply = session.post(url, json=body, timeout=(10, timeout), allow_redirects=False)
-            error = f"HTTP {reply.status_code} {' '.join(reply.text.replace(key or chr(0), '***').split())[:200]}"
-            answer = (read or advice)(reply.json()) if reply.status_code == 200 else None
-        except (OSError, LookupError, TypeError, AttributeError, ValueError) as exception:
-            error += f" ({type(exception).__name__})"  # not its text, which can quote headers
-        failed.append(answer is None)
-        if answer is None and len(failed) >= least and 2 * sum(failed[-32:]) > len(failed[-32:]):
-            raise SystemExit(f"no answer from {model} at {url}: {error}. Does the server run, does it have the model (ollama pull), "
-                             "is OPENAI_API_KEY right? Other addresses: ollama:MODEL@URL, openai:MODEL@URL/v1, --endpoint URL/v1.")
-        return answer
-    return lambda texts, least=8: list(pool.map(lambda text: ask(text, least), texts))  # an exception cancels the unsent
+
+# ---- 2. Sources of feedback ------------------------------------------------------------------
+
 
 @dataclass
 class Feedback:
-    """A source of feedback. failures: how many judged attempts got none."""
-    answer: Callable[[list[Rollout]], list[str | None]]
-    ping: Callable[[], object] = lambda: None  # raises SystemExit with advice when an endpoint cannot be used
-    needs_verdict: bool = True
-    failures: int = 0
-    def write(self, rollouts: list[Rollout]) -> list[str | None]:
-        """One text per rollout, in order. None: there is no feedback, so mask the sample. A timeout or a crash says nothing
-        about the proof, and feedback about it would lie: None from every source but `const`."""
-        judged = [i for i, r in enumerate(rollouts)
-                  if not self.needs_verdict or r.verdict and r.verdict.status not in ("timeout", "crash")]
-        texts = dict(zip(judged, self.answer([rollouts[i] for i in judged]), strict=True))
-        self.failures += sum(text is None for text in texts.values())
-        return [texts.get(i) for i in range(len(rollouts))]
+    """A source of feedback.
 
-def make_feedback(spec: str, style=4, generate=None, timeout=300.0, max_parallel=8, backoff=0.5) -> Feedback:
-    """A source by its name: tutor, lean (Lean's output after a failure, the found proof after a success), truth (the reference
-    proof), self (the frozen base writes it: `generate`, texts -> texts), const:TEXT (an empty TEXT changes no prompt),
-    ollama:MODEL[@URL], openai:MODEL[@URL] (key from OPENAI_API_KEY; local servers need none). ValueError for any other."""
-    example = "An example of a correct solution:\n{}".format
-    rules = {"tutor": lambda r: tutor(r, style), "truth": lambda r: example(r.theorem.proof) if r.theorem.proof else None,
-             "lean": lambda r: example(extract_proof(r.text)) if r.verdict.status == "proved" else lean_output(r.verdict)}
+    answer: rollouts -> texts, in order. needs_verdict: False for a source that says the same
+    whatever Lean said. endpoint: where the texts come from, if from a server.
+    failures: how many judged attempts got none.
+    """
+
+    answer: Callable[[list[Rollout]], list[str | None]]
+    needs_verdict: bool = True
+    endpoint: Endpoint | None = None
+    failures: int = 0
+
+    def write(self, rollouts: list[Rollout]) -> list[str | None]:
+        """One text per rollout, in order. None: there is no feedback, so mask the sample.
+
+        A timeout or a crash says nothing about the proof, and feedback about it would lie.
+        """
+        texts = [None] * len(rollouts)
+        judged = []
+        for i, rollout in enumerate(rollouts):
+            if not self.needs_verdict or (rollout.verdict and rollout.verdict.judged):
+                judged.append(i)
+        answers = self.answer([rollouts[i] for i in judged])
+        for i, answer in zip(judged, answers, strict=True):
+            texts[i] = answer
+            self.failures += answer is None
+        return texts
+
+    def ping(self):
+        """SystemExit, with advice, when an endpoint cannot be used."""
+        if self.endpoint:
+            self.endpoint.ping()
+
+
+def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
+    """A source by its name; ValueError for any other.
+
+    tutor                 rules, with a look at the reference proof (toy/tutor.py)
+    lean                  Lean's output after a failure, the found proof after a success
+    truth                 the reference proof
+    const:TEXT            this text; an empty one changes no prompt
+    self                  the frozen base writes it (`generate`, texts -> texts)
+    ollama:MODEL[@URL]    a local language model
+    openai:MODEL[@URL]    any OpenAI-compatible server; key in OPENAI_API_KEY, if it wants one
+
+    style: how much is demanded of the advice, see LEVELS. options: of the Endpoint.
+    """
     kind, _, rest = spec.partition(":")
-    if spec in rules:
-        return Feedback(lambda rollouts: [rules[spec](r) for r in rollouts])
+
+    def ask_rule(rollouts):
+        return [RULES[spec](rollout, style) for rollout in rollouts]
+
+    def ask_base(rollouts):
+        answers = generate([instruction(rollout, style) for rollout in rollouts])
+        return [clean_answer(answer) for answer in answers]
+
+    def repeat(rollouts):
+        return [rest] * len(rollouts)
+
+    if spec in RULES:
+        return Feedback(ask_rule)
     if kind == "const":
-        return Feedback(lambda rollouts: [rest] * len(rollouts), needs_verdict=False)
+        return Feedback(repeat, needs_verdict=False)
     if spec == "self" and generate:
-        return Feedback(lambda rollouts: [clean_answer(text) for text in generate([instruction(r, style) for r in rollouts])])
+        return Feedback(ask_base)
     if kind in ("ollama", "openai"):
-        ask = endpoint(kind, *rest.partition("@")[::2], timeout, max_parallel, backoff)
-        return Feedback(lambda rollouts: ask([instruction(r, style) for r in rollouts]), ping=lambda: ask(["Say ok."], 1))
-    raise ValueError(f"feedback {spec!r} is none of tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]")
+        model, _, url = rest.partition("@")
+        endpoint = Endpoint(kind, model, url, read_advice, **options)
+
+        def ask_endpoint(rollouts):
+            return endpoint([instruction(rollout, style) for rollout in rollouts])
+
+        return Feedback(ask_endpoint, endpoint=endpoint)
+    raise ValueError(
+        f"feedback {spec!r} is none of tutor, lean, truth, self, const:TEXT, "
+        "ollama:MODEL[@URL], openai:MODEL[@URL]"
+    )
+
+
+def lean_rule(rollout: Rollout, style: int) -> str:
+    """Lean's output, or after a success the proof that it accepted."""
+    if rollout.verdict.status == "proved":
+        return as_example(extract_proof(rollout.text))
+    return lean_output(rollout.verdict)
+
+
+def truth_rule(rollout: Rollout, style: int) -> str | None:
+    """The reference proof, where there is one."""
+    proof = rollout.theorem.proof
+    return as_example(proof) if proof else None
+
+
+def as_example(proof: str) -> str:
+    return f"An example of a correct solution:\n{proof}"
+
+
+def lean_output(verdict: Verdict) -> str:
+    """Status and messages, at most 4,000 characters: a broken line can make many errors."""
+    lines = [verdict.status]
+    for m in verdict.messages:
+        lines.append(f"{m['severity']}, line {m['line']}: {m['data']}")
+    return "\n".join(lines)[:4000]
+
+
+RULES = {"tutor": tutor, "lean": lean_rule, "truth": truth_rule}
+
+
+# ---- 3. A language model that advises --------------------------------------------------------
+
+# What is demanded of it: style N takes the first N (the paper's four nested prompts, our words).
+LEVELS = [
+    "You are an expert Lean 4 tutor. Read a problem and an attempt to solve it, "
+    "and write short, practical advice.",
+    "Write 1 to 3 numbered items of 10 to 50 words about errors, useful or useless steps; "
+    'start with "1.", add nothing else.',
+    "Serve whoever tries this problem next and never saw the attempt: orders that quote Lean "
+    'names; no student, no "you".',
+    "Where tools can be called, order their use. If the attempt was cut by the token limit, "
+    "order a shorter answer.",
+]
+
+
+def instruction(rollout: Rollout, style: int = 4) -> str:
+    """The whole request: the demands, the problem, the attempt and Lean's last word on it."""
+    attempt = rollout.conversation or rollout.text
+    if not rollout.finished:
+        attempt += "\n(cut by the token limit)"
+    output = lean_output(rollout.verdict)
+    parts = [
+        *LEVELS[:style],
+        f"# Problem\n{rollout.theorem.statement}",
+        f"# Attempt\n{attempt}",
+        f"# Lean's output (line 1 starts the problem)\n{output}",
+        "# Advice\n",
+    ]
+    return "\n\n".join(parts)
+
+
+def clean_answer(text: str | None, cut: bool = False) -> str | None:
+    """An answer without its thinking; None when nothing is left.
+
+    Of one that was cut only the complete items count: those that another one follows.
+    """
+    text = without_thinking(text or "")
+    if cut:
+        item = r"^\s*\d+[.)].*?(?=^\s*\d+[.)])"
+        text = "".join(re.findall(item, text, re.DOTALL | re.MULTILINE))
+    return text.strip() or None
+
+
+def read_advice(reply: dict) -> str | None:
+    """The advice in a server's reply: Ollama's own format, or OpenAI's with its choices."""
+    choice = reply["choices"][0] if "choices" in reply else reply
+    reasons = (choice.get("done_reason"), choice.get("finish_reason"))
+    return clean_answer(choice["message"]["content"], cut="length" in reasons)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from eval import load_rows, theorem_of
+from data import load_theorems
 from lean_env import LeanEnv
 
 
@@ -44,7 +44,7 @@ class Config:
 
 
 def main(cfg: Config):
-    theorems = [theorem_of(row) for row in load_rows("toy", "test")[: cfg.proofs]]
+    theorems = load_theorems("toy", "test")[: cfg.proofs]
     jobs = [(theorem, theorem.proof) for theorem in theorems]
     files = [(theorem, f"{theorem.statement} := {theorem.proof}\n") for theorem in theorems]
     files = files[: cfg.files]

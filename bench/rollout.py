@@ -23,6 +23,7 @@ import tyro
 
 import fd_mini
 from bench.common import machine, now, number_prompts, random_prover
+from extras import provers
 
 TINY = {
     "vocab_size": 512,
@@ -108,12 +109,9 @@ def main(cfg: Config):
         if not cfg.model:
             random_prover(folder, TINY)
             kinds.append((0, "none"))
-        for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-            for rank, quantize in kinds:
-                policy = fd_mini.Policy(
-                    cfg.model or folder, rank=rank, quantize=quantize, device=device
-                )
-                table(policy, device, rank, cfg)
+        for rank, quantize in kinds:
+            policy = provers.load(cfg.model or folder, rank, quantize)
+            table(policy, policy.device.type, rank, cfg)
 
 
 def table(policy, device, rank, cfg):

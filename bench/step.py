@@ -30,7 +30,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 import fd_mini
 from bench.common import machine, now, number_prompts, peak_bytes, random_prover
-from eval import load_rows, theorem_of
+from data import load_theorems
+from extras import provers
 from feedback import build_prompt
 
 GROUP = 5
@@ -122,7 +123,7 @@ def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
     begin = now(policy.device)
     torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
     optimizer.step()
-    policy.update_teacher(0.9)
+    fd_mini.ema_update_(policy.teacher, policy.student, 0.9)
     end = now(policy.device)
     seconds |= {"optimiser": end - begin, "whole": end - start}
     return seconds, sum(map(len, completions))
@@ -236,12 +237,12 @@ def trl_steps(folder, prompts, cfg):
 # --- the two comparisons
 def tiny(cfg):
     """The shipped tiny prover on toy theorems, against TRL."""
-    policy = fd_mini.Policy("tiny", rank=RANK, device="cpu")
+    policy = provers.load("tiny", RANK)
     prompts = []
     teacher_prompts = []
-    for row in load_rows("toy", "train")[: cfg.prompts]:
-        prompts.append(build_prompt(policy.tokenizer, theorem_of(row)))
-        teacher_prompts.append(build_prompt(policy.tokenizer, theorem_of(row), ADVICE))
+    for theorem in load_theorems("toy", "train")[: cfg.prompts]:
+        prompts.append(build_prompt(policy.tokenizer, theorem))
+        teacher_prompts.append(build_prompt(policy.tokenizer, theorem, ADVICE))
 
     mine = ours(policy, prompts, teacher_prompts, cfg)
     try:
@@ -266,7 +267,7 @@ def deepseek(cfg):
         random_prover(folder, SMALL if cfg.small else DEEPSEEK, torch.bfloat16)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        policy = fd_mini.Policy(folder, rank=RANK, quantize="nf4")
+        policy = provers.load(folder, RANK, "nf4")
 
     policy.stop_ids = set()
     prompts = number_prompts(cfg.prompts, [256], 998)

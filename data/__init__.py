@@ -1,1 +1,131 @@
-"""Thrown away later: data/ becomes a package of its own."""
+"""Where theorems come from: the toy, anybody's jsonl file, a set on the Hugging Face hub.
+
+    load_theorems("toy", "valid")                   # the toy's validation theorems
+    load_theorems("some.jsonl")                     # our field names, or those of common sets
+    load_theorems("minif2f", "test")                # also proofnet, lean-workbook
+    load_theorems("hub:OWNER/NAME@COMMIT:FILE")     # any json or jsonl file of a set on the hub
+
+data/README.md says where the sets come from and what is wrong with them.
+"""
+
+from pathlib import Path
+
+from data import hub
+from data.formats import key, pick_split, read_objects, read_theorem
+
+TOY = Path(__file__).resolve().parent.parent / "toy"
+
+
+def load_theorems(name, split="train"):
+    """The theorems of `name` for `split`. Prints one line about what was left out and one about
+    duplicates. ValueError names the file, the line and the field."""
+    if split not in ("train", "valid", "test"):
+        raise ValueError(f"--split must be train, valid or test, not {split}")
+    path = TOY / f"{split}.jsonl" if name == "toy" else hub.find(name, split)
+    is_workbook = name == "lean-workbook"
+
+    entries, bad = [], []  # (row, theorem), and what is wrong with the others
+    for line, row in read_objects(path):
+        if is_workbook and not row.get("proof"):
+            continue  # nine of ten, see hub.workbook_split
+        try:
+            theorem = read_theorem(row, hub.WORKBOOK_HEADER if is_workbook else None)
+            entries.append((row, theorem))
+        except TypeError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
+        except ValueError as error:
+            bad.append(f"{row.get('name', row.get('id', f'line {line}'))} ({error})")
+    if not entries:
+        first_bad = f"no row holds a theorem; the first is {bad[0]}" if bad else ""
+        raise ValueError(f"{path}: {first_bad or 'the file holds no theorem'}")
+
+    if is_workbook:
+        theorems = hub.workbook_split(entries, split)
+    else:
+        theorems = pick_split(entries, split, path)
+    # With feedback, a theorem may come once for each.
+    keys = [key(theorem.statement) for theorem in theorems if not theorem.feedback]
+    twice = len(keys) - len(set(keys))
+
+    if bad:
+        print(
+            f"{name}: {len(bad)} rows hold no readable theorem and are left out: {first(5, bad)}"
+        )
+    if twice:
+        count = f"{twice} of {len(theorems)} {split} statements"
+        print(f"{name}: {count} repeat another one, names apart")
+    return theorems
+
+
+def first(most, texts):
+    """The first texts in a line, and dots for others."""
+    return "; ".join(texts[:most]) + (" ..." if len(texts) > most else "")
+
+
+def complaints(env, theorems):
+    """Of each statement: Lean's first error when its proof is `sorry`, or None. ValueError when
+    Lean itself fails on all of them."""
+    jobs = [(t.header, t.statement, "sorry", False) for t in theorems]
+    # Here `sorry` must reach Lean.
+    verdicts = env._check(jobs, guard=lambda *_: (None, False))
+    if jobs and all(verdict.status in ("timeout", "crash") for verdict in verdicts):
+        raise ValueError(
+            f"Lean failed ({verdicts[0].status}) on every statement: "
+            "try a longer --lean-timeout or another --lean"
+        )
+
+    found = []
+    for verdict in verdicts:
+        errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
+        if verdict.status in ("proved", "cheat"):
+            found.append(None)
+        elif errors:
+            found.append(" ".join(errors[0].split()))
+        else:
+            found.append(f"no answer from Lean: {verdict.status}")
+    return found
+
+
+def screen(env, theorems, valid=()):
+    """Both lists without the statements that this Lean cannot read; these are named, and
+    statements that stand in both are counted. -> (theorems, valid). Costs one short check each.
+    """
+    everything = [*theorems, *valid]
+    errors = complaints(env, everything)
+    bad = [f"{t.name}: {error[:100]}" for t, error in zip(everything, errors) if error]
+    if bad:
+        count = f"{len(bad)} of {len(errors)} statements"
+        said = f"{count} do not compile with `sorry` here and are left out: {first(10, bad)}"
+        print(said, flush=True)
+
+    good = [theorem for theorem, error in zip(theorems, errors) if not error]
+    good_valid = [t for t, error in zip(valid, errors[len(theorems) :]) if not error]
+    if not good or (valid and not good_valid):
+        raise ValueError(
+            f"none of the statements compiles here, the first says `{bad[0]}`: "
+            "it may want another Lean or Mathlib"
+        )
+    warn_of_overlap(good, good_valid)
+    return good, good_valid
+
+
+def report_overlap(train_name, theorems):
+    """One line when a run on `train_name` was trained on some of these held-out theorems."""
+    try:
+        trained = load_theorems(train_name)
+    except ValueError as error:
+        print(f"warning: nobody can say whether the run was trained on these theorems: {error}")
+    else:
+        warn_of_overlap(trained, theorems)
+
+
+def warn_of_overlap(trained, held_out):
+    """One line when statements stand in both lists, names apart."""
+    statements = {key(theorem.statement) for theorem in trained}
+    shared = statements & {key(theorem.statement) for theorem in held_out}
+    if shared:
+        print(
+            f"warning: {len(shared)} of the {len(statements)} different training statements "
+            f"are also among the {len(held_out)} held-out ones",
+            flush=True,
+        )

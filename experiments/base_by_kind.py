@@ -7,19 +7,20 @@ attempt the feedback is about.
 Kinds: own (the prover's own attempt), and three made from the reference proofs: right, wrong and
 mixed, in current names, half outdated in the last. A teacher that is wrong more often than right
 about one kind pulls the student away from that kind, so all four should be well above one half
-before any distillation is worth its time (data/README.md, section "The base").
+before any distillation is worth its time (toy/README.md, section "The base").
 """
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import tyro
 
-import fd_mini
-from data.toy import attempt
-from eval import load_rows, load_run, roll_out, theorem_of
+from data import load_theorems
+from eval import roll_out, seeded
+from extras import provers, runs
 from feedback import make_feedback
 from lean_env import LeanEnv, Rollout
+from toy.warm_up import attempt
 
 
 @dataclass
@@ -40,12 +41,12 @@ def share_proved(rollouts: list[Rollout]) -> float:
 def attempts_of(kind: str, policy, env, theorems, seed: int, role: str) -> list[Rollout]:
     """One attempt of `kind` at each theorem, judged by Lean."""
     if kind == "own":
-        return roll_out(policy, env, theorems, 80, seed, who=role)
+        return roll_out(policy, env, theorems, 80, seeded(seed), role=role)
 
     rng = random.Random(seed)
     texts = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
-        texts.append(attempt(asdict(theorem), rng, other.proof, kind))
+        texts.append(attempt(theorem, rng, other.proof, kind))
 
     rollouts = []
     verdicts = env.check(list(zip(theorems, texts)))
@@ -56,14 +57,14 @@ def attempts_of(kind: str, policy, env, theorems, seed: int, role: str) -> list[
 
 
 def main(cfg: Config):
-    theorems = [theorem_of(row) for row in load_rows("toy", cfg.split)]
+    theorems = load_theorems("toy", cfg.split)
     env = LeanEnv()
     if cfg.run:
         role = "teacher"
-        policy, _ = load_run(cfg.run, role, "auto")
+        policy, _ = runs.load_run(cfg.run, role, "auto")
     else:
         role = "student"
-        policy = fd_mini.Policy(cfg.model)
+        policy = provers.load(cfg.model)
 
     for kind in ("no feedback", "own", "right", "wrong", "mixed"):
         about = []
@@ -74,7 +75,7 @@ def main(cfg: Config):
                 attempts = attempts_of(kind, policy, env, theorems, 1000 + seed, role)
                 texts = make_feedback("tutor", cfg.style).write(attempts)
                 about += attempts
-            told += roll_out(policy, env, theorems, 80, 2000 + seed, texts, role)
+            told += roll_out(policy, env, theorems, 80, seeded(2000 + seed), texts, role)
 
         line = f"{kind:12}  pass@1 {share_proved(told):.3f}"
         if about:

@@ -13,7 +13,7 @@ import math
 import sys
 
 import train
-from eval import roll_out
+from eval import roll_out, seeded
 
 
 # --- changes of who is taught what
@@ -28,7 +28,7 @@ def taught(rollouts, texts, policy, env, cfg, number):
     attempt. Twice the samples."""
     theorems = [rollout.theorem for rollout in rollouts]
     seed = cfg.seed * 1_000_003 - number
-    own = roll_out(policy, env, theorems, cfg.max_new_tokens, seed, texts, "teacher")
+    own = roll_out(policy, env, theorems, cfg.max_new_tokens, seeded(seed), texts, "teacher")
     return [text if r.verdict.status == "proved" else None for r, text in zip(own, texts)]
 
 
@@ -78,8 +78,7 @@ def main(names: list[str], flags: list[str]):
 
     def changed(cfg):
         run = prepare(cfg)
-        policy, env, source = run[:3]
-        write = source.write
+        write = run.source.write
         calls = 0
 
         def rewrite(rollouts):
@@ -87,10 +86,10 @@ def main(names: list[str], flags: list[str]):
             calls += 1
             texts = write(rollouts)
             for name in names:
-                texts = CHANGES[name](rollouts, texts, policy, env, cfg, calls)
+                texts = CHANGES[name](rollouts, texts, run.policy, run.env, cfg, calls)
             return texts
 
-        source.write = rewrite
+        run.source.write = rewrite
         return run
 
     train.prepare = changed

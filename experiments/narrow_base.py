@@ -9,29 +9,27 @@ once these folders are there. A base made from nothing with each mixture would b
 question and takes 20 minutes of an idle machine (`make tiny`).
 """
 
-import subprocess
 import sys
 from pathlib import Path
 
-from data import toy
+import fd_mini
+from toy import warm_up
+from toy.theorems import SPLITS, generate
+from train import draw_theorems
 
-FLAGS = (
-    "--algo sft --lora-rank 0 --steps 300 --prompts-per-step 64 --lr 1e-3 --warmup 20 "
-    "--micro-tokens 1600 --max-new-tokens 80 --eval-every 0"
-)
+STEPS = 300
 
 
 def main(kinds: str, out: Path):
     if kinds == "own":
-        toy.KINDS = {"own": 1}
-    theorems = toy.generate(sum(toy.SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
-    rows = toy.warm_up(theorems, toy.VARIANTS["outdated"])
-
-    out.mkdir(parents=True, exist_ok=True)
-    data = out / "warm_up.jsonl"
-    toy.write_jsonl(data, rows)
-    flags = [*FLAGS.split(), "--data", str(data), "--out", str(out / "run")]
-    subprocess.run([sys.executable, "train.py", *flags], check=True)
+        warm_up.KINDS = {"own": 1}
+    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
+    data = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
+    examples = [warm_up.example(theorem) for theorem in data]
+    batches = (draw_theorems(examples, step, warm_up.BATCH, 0) for step in range(1, STEPS + 1))
+    policy = fd_mini.Policy("tiny", rank=0)
+    folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
+    warm_up.imitate(policy, batches, STEPS, 1e-3, 20, micro_tokens=1600, out=folder)
 
 
 if __name__ == "__main__":

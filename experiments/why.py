@@ -18,11 +18,14 @@ import torch
 import tyro
 
 import fd_mini
-from eval import load_rows, load_run, roll_out, theorem_of
+from data import load_theorems
+from eval import roll_out, seeded
 from experiments.base_by_kind import attempts_of, share_proved
 from experiments.beyond import token_lines, wrong_line
-from feedback import NAME, OUTDATED, build_prompt, extract_proof, make_feedback
-from lean_env import LeanEnv
+from extras import runs
+from feedback import build_prompt, make_feedback
+from lean_env import LeanEnv, extract_proof
+from toy.tutor import NAME, OUTDATED
 
 PLACES = ("in proofs", "before", "on", "after")
 HEAD = (
@@ -64,15 +67,17 @@ def disagreement(policy, rollouts, texts) -> list[tuple[str, float]]:
         part = rollouts[start : start + 64]
         prompts = [rollout.prompt_ids for rollout in part]
         completions = [rollout.completion_ids for rollout in part]
+        sampled = [rollout.sampled for rollout in part]
         told = []
         for rollout, text in zip(part, texts[start:]):
             told.append(build_prompt(policy.tokenizer, rollout.theorem, text))
 
         with policy.act_as("teacher"):
-            hidden = policy.hidden(told, completions)  # [N, D]
+            hidden, _ = policy.hidden(told, completions, sampled)  # [N, D]
             ids, logps = fd_mini.teacher_topk(hidden, policy.head, 25)  # [N, 25]
         with policy.act_as("student"):
-            logits = policy.hidden(prompts, completions) @ policy.head.T  # [N, V]
+            hidden, _ = policy.hidden(prompts, completions, sampled)  # [N, D]
+            logits = hidden @ policy.head.T  # [N, V]
         kl = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
 
         places = [place for rollout in part for place in token_places(policy, rollout)]
@@ -89,7 +94,7 @@ def look(policy, env, theorems, samples: int) -> list[str]:
     kl = []
 
     for seed in range(samples):
-        mine = roll_out(policy, env, theorems, 80, 1000 + seed)
+        mine = roll_out(policy, env, theorems, 80, seeded(1000 + seed))
         attempts += mine
         verdicts += env.check([(rollout.theorem, current_names(rollout)) for rollout in mine])
         kl += disagreement(policy, mine, tutor.write(mine))
@@ -99,7 +104,8 @@ def look(policy, env, theorems, samples: int) -> list[str]:
             if kind != "own":
                 about = attempts_of(kind, policy, env, theorems, 1000 + seed, "teacher")
             texts = tutor.write(about)
-            rollouts += roll_out(policy, env, theorems, 80, 2000 + seed, texts, "teacher")
+            generator = seeded(2000 + seed)
+            rollouts += roll_out(policy, env, theorems, 80, generator, texts, "teacher")
 
     logical = sum(verdict.status == "proved" for verdict in verdicts) / len(verdicts)
     shares = [share_proved(attempts), logical, *map(share_proved, told.values())]
@@ -121,14 +127,14 @@ def current_names(rollout) -> str:
 
 
 def main(cfg: Config):
-    theorems = [theorem_of(row) for row in load_rows("toy", "valid")]
+    theorems = load_theorems("toy", "valid")
     env = LeanEnv()
     print(HEAD + "\n" + "|---" * 10 + "|")
 
     for run in cfg.runs or [""]:
         if run:
-            policy, _ = load_run(run, "student", "auto")
-            policy.load(Path(run) / "ckpt" / "teacher", "teacher")
+            policy, _ = runs.load_run(run, "student", "auto")
+            runs.load_adapters(policy, Path(run) / "ckpt" / "teacher", "teacher")
         else:
             policy = fd_mini.Policy("tiny")
         cells = [Path(run).name or "base", *look(policy, env, theorems, cfg.samples)]

@@ -1,112 +1,201 @@
-"""Decoding on CUDA: a static KV cache and one CUDA graph per batch size. fd_mini.decode() imports this on a CUDA device only.
+"""What a policy does differently on CUDA: it decodes by CUDA graphs and trains by recomputing.
 
-A decoding step of a 7B model is some thousand small kernels (30 layers, 7 linear layers each, with two adapter products beside
-every one): launching them one by one costs more time than running them. A CUDA graph replays them all with one launch, but wants
-fixed addresses and fixed shapes. So keys and values lie in buffers made once per batch, attention reads the whole buffer under a
-mask, and the rows still alive are rounded up to a power of two (a bucket), for each of which a graph is captured when first needed.
-Graphs live as long as their batch: training needs the memory between two rollouts, and `act_as` gives the adapters other addresses.
+Recomputing: backward computes each block again instead of keeping what is inside it. Graphs: a
+static KV cache and one CUDA graph per batch size.
 
-The static shapes are tested on a CPU (tests/test_memory.py), where `capture` is left out. Not yet run: the capture itself, on any GPU.
+A decoding step of a 7B model is some thousand small kernels (30 layers, 7 linear layers each,
+with two adapter products beside every one): launching them one by one costs more time than
+running them. A CUDA graph replays them all with one launch, but wants fixed addresses and fixed
+shapes. So keys and values lie in buffers made once per batch, and attention reads the whole
+buffer under a mask. The rows still alive are rounded up to a power of two, a bucket; a graph is
+captured for each bucket when it is first needed. Graphs live as long as their batch: training
+needs the memory between two rollouts, and `act_as` gives the adapters other addresses.
+
+provers.load() uses this on a CUDA device only. The static shapes are tested on a CPU
+(tests/test_cuda.py), where `capture` is left out. Not yet run: the capture itself, on any GPU.
 """
+
 from types import SimpleNamespace
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def prepare(policy):
+    """Puts both into a policy."""
+    policy.graphs = Graphs
+    policy.body = Recomputing(policy.model)
+
+
+class Recomputing:
+    """Stands in for a model without its head while it trains: with gradient checkpointing."""
+
+    def __init__(self, model):
+        self.body = model.base_model
+        # The re-entrant kind would give no gradient: the embeddings are frozen.
+        model.activation_checkpointing_enable({"use_reentrant": False})
+        modules = model.modules()
+        self.blocks = [m for m in modules if isinstance(m, GradientCheckpointingLayer)]
+
+    def __call__(self, **inputs):
+        # Only the blocks' own flag is set: .train() would turn dropout on inside them. A block
+        # that checkpoints keeps no KV cache, so the flag must be off while sampling.
+        for block in self.blocks:
+            block.training = torch.is_grad_enabled()
+        out = self.body(**inputs)
+        for block in self.blocks:
+            block.training = False
+        return out
 
 
 class Buffers(DynamicLayer):
-    """One layer's keys and values in buffers [B, heads, length, d] made once, where torch.cat would copy all of them at every token."""
+    """One layer's keys and values, in buffers [B, heads, length, d] that are made once.
+
+    DynamicLayer's own torch.cat would copy all of them at every token.
+    """
 
     def __init__(self, length):
         super().__init__()
-        self.length, self.place = length, None
+        self.length = length
+        self.column = None  # where a graph writes: a tensor, for its addresses are fixed
 
     def update(self, keys, values, *_, **__):
-        """Adds the keys and values of new tokens, [B, heads, T, d]. -> all so far; inside a graph the whole buffers, to be masked"""
+        """Adds the keys and values of new tokens, [B, heads, T, d]. -> all so far.
+
+        Inside a graph: -> the whole buffers, to be masked.
+        """
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
-            # zeros: a masked key of NaN would still make NaN
-            self.buffers = [x.new_zeros(*x.shape[:2], self.length, x.shape[3]) for x in (keys, values)]
-        rows, start = len(keys), self.get_seq_length()
-        if self.place is not None:  # the column to write to, a tensor: a graph's addresses are fixed, its values are not
-            for buffer, new in zip(self.buffers, (keys, values)):
-                buffer[:rows].index_copy_(2, self.place, new)
-            return self.buffers[0][:rows], self.buffers[1][:rows]
-        for buffer, new in zip(self.buffers, (keys, values)):
-            buffer[:rows, :, start:start + new.shape[2]] = new
-        self.view(rows, start + keys.shape[2])
+            # Zeros: where a buffer held a NaN, a masked key would still make NaN.
+            self.buffers = [
+                states.new_zeros(*states.shape[:2], self.length, states.shape[3])
+                for states in (keys, values)
+            ]
+        rows, _, new, _ = keys.shape
+
+        if self.column is not None:
+            for buffer, states in zip(self.buffers, (keys, values)):
+                buffer[:rows].index_copy_(2, self.column, states)
+            return [buffer[:rows] for buffer in self.buffers]
+
+        start = self.get_seq_length()
+        for buffer, states in zip(self.buffers, (keys, values)):
+            buffer[:rows, :, start : start + new] = states
+        self.view(rows, start + new)
         return self.keys, self.values
 
     def view(self, rows, width):
+        """Makes the first rows and columns what the layer holds."""
         self.keys, self.values = (buffer[:rows, :, :width] for buffer in self.buffers)
 
     def reorder_cache(self, index):
-        """Row i becomes the old row index[i]. Ascending (index[i] >= i), so that rows can be copied in place."""
-        moves = [(i, j) for i, j in enumerate(index.tolist()) if i != j]
-        for x in (self.keys, self.values):
-            for i, j in moves:
-                x[i] = x[j]
-        self.view(len(index), self.keys.shape[2])
+        """Row i becomes the old row index[i].
+
+        Ascending (index[i] >= i), so that rows can be copied in place.
+        """
+        for new, old in enumerate(index.tolist()):
+            if new != old:
+                self.keys[new] = self.keys[old]
+                self.values[new] = self.values[old]
+        self.view(len(index), self.get_seq_length())
 
 
 class Graphs:
-    """Stands in for `body`, the model without its head, inside decode(). length: columns of the cache, prompt and completion.
-    capture False runs the same fixed shapes without a graph (any device)."""
+    """Stands in for `body`, the model without its head, inside decode().
+
+    length: columns of the cache, prompt and completion. capture False runs the same fixed shapes
+    without a graph, on any device.
+    """
 
     def __init__(self, body, length, capture=True):
-        self.body, self.capture, self.buckets = body, capture, {}
-        self.cache = DynamicCache(config=body.config)
-        # layers that are not plain attention (Qwen3.5's linear ones) keep the model's own kind
-        self.cache.layers = [Buffers(length) if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
-        self.static = all(isinstance(layer, Buffers) for layer in self.cache.layers)  # other layers move when rows are dropped
+        self.body = body
         self.length = length
+        self.capture = capture
+        self.buckets = {}  # rows -> that bucket's inputs, output and graph
 
-    def __call__(self, input_ids, attention_mask, position_ids, past_key_values=None, use_cache=True):
-        """Like body(...): input_ids and position_ids [B, T], attention_mask [B, columns so far]."""
-        if past_key_values is None or not self.static:  # the prompts, once; or a family whose states have no fixed address
-            return self.body(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
-                             past_key_values=self.cache, use_cache=True)
+        self.cache = DynamicCache(config=body.config)
+        self.static = True
+        for number, layer in enumerate(self.cache.layers):
+            if type(layer) is DynamicLayer:
+                self.cache.layers[number] = Buffers(length)
+            else:  # no plain attention (Qwen3.5's linear layers): rows move when some are dropped
+                self.static = False
+
+    def __call__(
+        self, input_ids, attention_mask, position_ids, past_key_values=None, use_cache=True
+    ):
+        """Like body(...): input_ids and position_ids [B, T], attention_mask [B, columns]."""
+        # The prompts, once; or a family whose states have no fixed address.
+        if past_key_values is None or not self.static:
+            return self.forward(input_ids, attention_mask, position_ids)
+
         rows, width = attention_mask.shape
-        bucket = min(1 << (rows - 1).bit_length(), len(self.cache.layers[0].buffers[0]))
-        if bucket not in self.buckets:
-            self.buckets[bucket] = self.make(bucket)
-        step = self.buckets[bucket]
-        step.ids[:rows], step.positions[:rows] = input_ids, position_ids
-        step.mask[:rows, 0, 0, :width] = attention_mask.bool()  # the bucket's other rows compute what nobody reads
-        self.place.fill_(width - 1)
+        step = self.step_for(rows)
+        step.ids[:rows] = input_ids
+        step.positions[:rows] = position_ids
+        step.mask[:rows, 0, 0, :width] = attention_mask.bool()
+        step.column.fill_(width - 1)
+
+        # The bucket's other rows compute what nobody reads.
         if step.replay is None:
             step.replay = self.record(step)
         step.replay()
+
         for layer in self.cache.layers:
             layer.view(rows, width)
         return SimpleNamespace(last_hidden_state=step.out[:rows], past_key_values=self.cache)
 
-    def make(self, bucket):
-        """Fixed inputs for a bucket; a row's first column is always attended to, or softmax over nothing would be NaN."""
-        device = self.cache.layers[0].buffers[0].device
-        if not self.buckets:
-            self.place = torch.zeros(1, dtype=torch.long, device=device)
-        mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=device)
+    def forward(self, ids, mask, positions):
+        return self.body(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+
+    def step_for(self, rows):
+        """The fixed inputs for so many rows: made when their bucket is first needed."""
+        buffer = self.cache.layers[0].buffers[0]
+        power_of_two = 1 << (rows - 1).bit_length()
+        bucket = min(power_of_two, len(buffer))
+        if bucket in self.buckets:
+            return self.buckets[bucket]
+
+        zeros = torch.zeros(2, bucket, 1, dtype=torch.long, device=buffer.device)
+        # A row's first column is always attended to, or softmax over nothing would be NaN.
+        mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=buffer.device)
         mask[..., 0] = True
-        ids, positions = torch.zeros(2, bucket, 1, dtype=torch.long, device=device)
-        return SimpleNamespace(ids=ids, positions=positions, mask=mask, out=None, replay=None)
+        column = torch.zeros(1, dtype=torch.long, device=buffer.device)
+        self.buckets[bucket] = SimpleNamespace(
+            ids=zeros[0], positions=zeros[1], mask=mask, column=column, out=None, replay=None
+        )
+        return self.buckets[bucket]
 
     def record(self, step):
-        """-> what runs one step. On CUDA: two rounds on a side stream to warm up, then the capture (PyTorch's recipe)."""
+        """-> what runs one step.
+
+        On CUDA two rounds on a side stream warm up, then comes the capture (PyTorch's recipe).
+        """
+
         def run():
             for layer in self.cache.layers:
-                layer.place = self.place
-            step.out = self.body(input_ids=step.ids, attention_mask=step.mask, position_ids=step.positions,
-                                 past_key_values=self.cache, use_cache=True).last_hidden_state  # [bucket, 1, D]
+                layer.column = step.column
+            out = self.forward(step.ids, step.mask, step.positions)
+            step.out = out.last_hidden_state  # [bucket, 1, D]
+
         if not self.capture:
             return run
+
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):  # each writes the same keys into the same column
                 run()
         torch.cuda.current_stream().wait_stream(side)
+
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             run()

@@ -1,114 +1,228 @@
-"""Real provers: what a name given to --model means, and where its weights come from. The tiny prover and folders do without this file.
+"""Real provers: what a name given to --model means, and where its weights come from.
 
-Revisions are commits of the hub's repositories, so that a run means the same weights next year. They were read in public records
-of other people's runs, not on the hub itself; "main" where no record was found."""
+`load(name)` is how every script makes its policy. The tiny provers and folders need no hub.
+Revisions are commits of the hub's repositories, so that a run means the same weights next year.
+They were read in public records of other people's runs, not on the hub itself; "main" where no
+record was found.
+"""
+
 import os
 from pathlib import Path
 
 import requests
+import torch
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HTTPError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer
+
+from extras import cuda, memory
+from fd_mini import TINY, Policy
 
 # name: (hub id, revision, prompt style, billions of parameters, what it is)
 ALIASES = {
     "deepseek-prover-1.5b": (
-        "deepseek-ai/DeepSeek-Prover-V1.5-SFT", "e9a6e6fbb67620d4e9c4944bc51ff7c435af12da", "fence", 6.9,
-        "deepseek-prover-1.5b is DeepSeek-Prover-V1.5: 1.5 is the version, the model has 7B parameters"),
+        "deepseek-ai/DeepSeek-Prover-V1.5-SFT",
+        "e9a6e6fbb67620d4e9c4944bc51ff7c435af12da",
+        "fence",
+        6.9,
+        "deepseek-prover-1.5b is DeepSeek-Prover-V1.5: 1.5 is the version, the model has 7B parameters",
+    ),
     "kimina-prover-1.5b": (
-        "AI-MO/Kimina-Prover-Preview-Distill-1.5B", "737ff8442bdd883bf18c9b76f46f8e63d03949d1", "chat", 1.5,
-        "kimina-prover-1.5b is distilled from Kimina-Prover-Preview 72B; it thinks before it writes a Lean block"),
+        "AI-MO/Kimina-Prover-Preview-Distill-1.5B",
+        "737ff8442bdd883bf18c9b76f46f8e63d03949d1",
+        "chat",
+        1.5,
+        "kimina-prover-1.5b is distilled from Kimina-Prover-Preview 72B; it thinks before it writes a Lean block",
+    ),
     "kimina-prover-1.7b": (
-        "AI-MO/Kimina-Prover-RL-1.7B", "main", "chat", 1.7, "kimina-prover-1.7b is Qwen3-1.7B, distilled and then trained with RL"),
-    "qwen3-8b": ("Qwen/Qwen3-8B", "b968826d9c46dd6066d109eabc6255188de91218", "chat", 8.2, "qwen3-8b is one of the paper's two models"),
+        "AI-MO/Kimina-Prover-RL-1.7B",
+        "main",
+        "chat",
+        1.7,
+        "kimina-prover-1.7b is Qwen3-1.7B, distilled and then trained with RL",
+    ),
+    "qwen3-8b": (
+        "Qwen/Qwen3-8B",
+        "b968826d9c46dd6066d109eabc6255188de91218",
+        "chat",
+        8.2,
+        "qwen3-8b is one of the paper's two models",
+    ),
     "qwen3.5-9b": (
-        "Qwen/Qwen3.5-9B", "c202236235762e1c871ad0ccb60c8ee5ba337b9a", "chat", 9.0, "qwen3.5-9b is one of the paper's two models"),
+        "Qwen/Qwen3.5-9B",
+        "c202236235762e1c871ad0ccb60c8ee5ba337b9a",
+        "chat",
+        9.0,
+        "qwen3.5-9b is one of the paper's two models",
+    ),
 }
 
 
+TOY = {"tiny": TINY, "tiny-tools": TINY.with_name("tiny_tools")}
+
+
+def load(model: str, rank: int = 32, quantize: str = "auto", seed: int = 0) -> Policy:
+    """The policy of a prover by its name: tiny, tiny-tools, an alias, a hub id or a folder.
+
+    quantize "auto": NF4 above about 4 billion parameters on CUDA. ValueError, in one line, for
+    whatever cannot be loaded.
+    """
+    if quantize not in ("auto", "nf4", "none"):
+        raise ValueError(f"quantize must be auto, nf4 or none, not {quantize}")
+    if rank < 0 or (quantize == "nf4" and rank == 0):
+        raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
+
+    on_gpu = torch.cuda.is_available()
+    name, style, folder = str(TOY.get(model)), "plain", str(TOY.get(model))
+    if model not in TOY:
+        name, style, folder = find(model, on_gpu)
+    try:
+        if (
+            quantize == "auto"
+            and rank > 0
+            and on_gpu
+            and is_large(read(AutoConfig, folder))
+        ):
+            quantize = "nf4"
+        policy = Policy(folder, rank, quantize, seed)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"cannot load {model!r} ({name}): {reason}") from error
+
+    policy.name = name
+    policy.style = style
+    if on_gpu:
+        cuda.prepare(policy)
+    return policy
+
+
 def resolve(name):
-    """An alias or a hub id "owner/name" -> (hub id, revision, style or None, billions of parameters or None, meaning). ValueError else."""
+    """An alias or a hub id "owner/name" -> (hub id, revision, style, billions, meaning).
+
+    Style and billions of parameters are None where they are not known. ValueError for others.
+    """
     if name in ALIASES:
         return ALIASES[name]
     if name.count("/") == 1 and name[0].isalnum() and name[-1] != "/":
         return name, "main", None, None, "a model of the hub, at its newest revision"
-    raise ValueError(f"unknown model {name!r}: use tiny, {', '.join(ALIASES)}, a local folder, or a hub id owner/name")
+    raise ValueError(
+        f"unknown model {name!r}: use tiny, {', '.join(ALIASES)}, a local folder, "
+        "or a hub id owner/name"
+    )
 
 
 def too_large(name, nf4, bf16):
-    """The line for a large model without a GPU; nf4, bf16: bytes of its weights. The 6 GiB beside them are the memory plan's for 7B to 9B,
-    rank 32 and 4096 tokens: adapters, optimiser and teacher 1.5, CUDA 1.6, activations 2, head 0.5 to 1.2."""
-    return (f"{name} needs a CUDA device, and there is none: its weights take about {nf4 / 2**30:.0f} GiB in NF4 ({bf16 / 2**30:.0f} in bf16), "
-            "training about 6 GiB more, and sampling fills what is left of a 24 GB card. On a CPU: python train.py")
+    """The line for a large model without a GPU; nf4, bf16: bytes of its weights.
+
+    The 6 GiB beside them are the memory plan's for 7B to 9B, rank 32 and 4096 tokens:
+    adapters, optimiser and teacher 1.5, CUDA 1.6, activations 2, head 0.5 to 1.2.
+    """
+    return (
+        f"{name} needs a CUDA device, and there is none: its weights take about "
+        f"{nf4 / 2**30:.0f} GiB in NF4 ({bf16 / 2**30:.0f} in bf16), training about 6 GiB more, "
+        "and sampling fills what is left of a 24 GB card. On a CPU: python train.py"
+    )
 
 
 def is_large(config):
-    """Above about 4 billion parameters (those of the layers, roughly): NF4 on CUDA, refused on a CPU."""
+    """Above about 4 billion parameters (those of the layers): NF4 on CUDA, refused on a CPU."""
+    config = config.get_text_config()
     return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
 
 
 def read(kind, folder):
-    """AutoConfig or AutoTokenizer of a folder. OSError, in one line, for whatever they refuse."""
+    """AutoConfig or AutoTokenizer of a folder. OSError, in one line, for what they refuse."""
     try:
         return kind.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise OSError(str(error).strip().splitlines()[0]) from error
 
 
-def check_size(name, folder, cuda):
+def check_size(name, folder, on_gpu):
     """ValueError for a large model without CUDA, from its config alone."""
-    config = read(AutoConfig, folder).get_text_config()
-    if is_large(config) and not cuda:
-        from extras import memory
-        raise ValueError(too_large(name, *(memory.weights(config, form) for form in ("nf4", "bf16"))))
+    config = read(AutoConfig, folder)
+    if is_large(config) and not on_gpu:
+        text = config.get_text_config()
+        sizes = [memory.weights(text, form) for form in ("nf4", "bf16")]
+        raise ValueError(too_large(name, *sizes))
 
 
 def has_template(folder):
+    """Does this model's tokenizer have a chat template?"""
     return bool(read(AutoTokenizer, folder).chat_template)
 
 
 def hub_answers():
-    """One short request in place of transformers' retries, which take minutes for every file of a model."""
+    """One short request in place of transformers' retries, which take minutes a file."""
+    if constants.HF_HUB_OFFLINE:
+        return False
     try:
-        return not constants.HF_HUB_OFFLINE and requests.head(constants.ENDPOINT, timeout=10).status_code < 500
+        return requests.head(constants.ENDPOINT, timeout=10).status_code < 500
     except requests.RequestException:
         return False
 
 
-def find(name, cuda):
+def find(name, on_gpu):
     """A name or a folder -> (hub id or folder, prompt style, folder with the files).
 
-    A folder is prompted by its chat template or, without one, as the tiny prover is. Files come from the hub when it answers, from the
-    local cache otherwise; what is taken is printed before the weights. Errors: ValueError in one line, before anything large is moved.
+    A folder is prompted by its chat template or, without one, as the tiny prover is. Files come
+    from the hub when it answers, from the local cache otherwise; what is taken is printed
+    before the weights. ValueError in one line, before anything large is moved.
     """
     if Path(name).is_dir():
-        try:
-            check_size(name, name, cuda)
-            style = "chat" if has_template(name) else "plain"
-            print(f"model: {name} · prompt style {style}", flush=True)
-            return name, style, name
-        except OSError as error:
-            raise ValueError(f"cannot load {name!r}: {error}") from error
+        return find_folder(name, on_gpu)
     hub_id, revision, style, billions, meaning = resolve(name)
-    if billions and billions > 4 and not cuda:
-        print(f"model: {hub_id} @ {revision} · prompt style {style}\n  {meaning}", flush=True)
-        # NF4 with embeddings and head in bf16 comes to about 0.8 bytes a parameter
-        raise ValueError(too_large(f"{hub_id} ({billions}B parameters)", 0.8e9 * billions, 2e9 * billions))
+    if billions and billions > 4 and not on_gpu:
+        print(
+            f"model: {hub_id} @ {revision} · prompt style {style}\n  {meaning}",
+            flush=True,
+        )
+        # NF4 with embeddings and head in bf16 comes to about 0.8 bytes a parameter.
+        told = f"{hub_id} ({billions}B parameters)"
+        raise ValueError(too_large(told, 0.8e9 * billions, 2e9 * billions))
+
     online = hub_answers()
     fetch = dict(revision=revision, local_files_only=not online)
     try:
-        folder = snapshot_download(hub_id, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"], **fetch)
-        check_size(hub_id, folder, cuda)
-        style = style or ("chat" if has_template(folder) else "fence")
-        print(f"model: {hub_id} @ {revision} · prompt style {style} · {'from the hub' if online else 'from the local cache'}\n"
-              f"  {meaning}", flush=True)
-        for kind in ("*.safetensors", "pytorch_model*.bin"):  # the older format only where there is no other
-            folder = snapshot_download(hub_id, allow_patterns=[kind], **fetch)
-            if any(Path(folder).glob(kind)):
-                return hub_id, style, folder
-        raise OSError("its weights are not there")
+        small = ["*.json", "*.jinja", "*.txt", "*.model"]
+        folder = snapshot_download(hub_id, allow_patterns=small, **fetch)
+        check_size(hub_id, folder, on_gpu)
+        if not style:
+            style = "chat" if has_template(folder) else "fence"
+        source = "from the hub" if online else "from the local cache"
+        print(
+            f"model: {hub_id} @ {revision} · prompt style {style} · {source}\n  {meaning}"
+        )
+        return hub_id, style, fetch_weights(hub_id, fetch)
     except (OSError, HTTPError) as error:  # missing files; a connection that broke
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"cannot load {name!r} ({hub_id} @ {revision}): {reason}" if online else
-                         f"cannot load {name!r}: {os.environ.get('HF_ENDPOINT', 'the hub')} does not answer and the local cache does not hold "
-                         f"{hub_id} @ {revision}. Connect once, or give --model the folder of a download.") from error
+        if online:
+            reason = str(error).strip().splitlines()[0]
+            message = f"cannot load {name!r} ({hub_id} @ {revision}): {reason}"
+        else:
+            hub = os.environ.get("HF_ENDPOINT", "the hub")
+            message = (
+                f"cannot load {name!r}: {hub} does not answer and the local cache does not hold "
+                f"{hub_id} @ {revision}. Connect once, or give --model the folder of a download."
+            )
+        raise ValueError(message) from error
+
+
+def find_folder(name, on_gpu):
+    """find() for a local folder."""
+    try:
+        check_size(name, name, on_gpu)
+        style = "chat" if has_template(name) else "plain"
+    except OSError as error:
+        raise ValueError(f"cannot load {name!r}: {error}") from error
+    print(f"model: {name} · prompt style {style}", flush=True)
+    return name, style, name
+
+
+def fetch_weights(hub_id, fetch):
+    """The folder of a model's weights; the older format only where there is no other."""
+    for kind in ("*.safetensors", "pytorch_model*.bin"):
+        folder = snapshot_download(hub_id, allow_patterns=[kind], **fetch)
+        if any(Path(folder).glob(kind)):
+            return folder
+    raise OSError("its weights are not there")

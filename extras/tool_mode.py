@@ -1,10 +1,12 @@
-"""Attempts that may call tools: several turns inside one generation, as in the paper. `--tools` imports this.
+"""Attempts that may call tools: several turns inside one generation, as in the paper.
 
     sampling stops at a complete call -> the tool runs -> its output is appended -> sampling goes on
 
-until the final answer, the token limit or TURNS calls. Tool output counts towards the token limit; `sampled` is False for it: student
-and teacher both attend to it, no loss touches it (fd_mini.states). The verdict is Lean's on what was written (extras/tools.py).
+until the final answer, the token limit or TURNS calls. Tool output counts towards the token
+limit. `sampled` is False for it: student and teacher both attend to it, and no loss touches it.
+The verdict is Lean's on what was written (extras/tools.py). `--tools` imports this.
 """
+
 import dataclasses
 import re
 import tempfile
@@ -12,91 +14,207 @@ import time
 from pathlib import Path
 
 import fd_mini
-from extras.tools import TOOLS, answer, find_call, final_verdicts, run_tools, tool_output, tool_prompt
-from feedback import answer_of, build_prompt, extract_proof
-from lean_env import IMPORTS, Rollout
+from extras.tools import (
+    TOOLS,
+    answer,
+    final_verdicts,
+    find_call,
+    run_tools,
+    tool_output,
+    tool_prompt,
+)
+from feedback import build_prompt
+from lean.answers import extract_proof, without_thinking
+from lean.text import IMPORTS
+from lean_env import Rollout
 
 TURNS = 8  # calls in one attempt
 BRIEF = "-- #rg NAME searches\n"  # for the tiny prover, whose every word is expensive
 
+# A declaration at the beginning of a line.
+DECLARATION = re.compile(
+    r"^(?:@\[.*?\][ \t]*)?(?:(?:private|protected|noncomputable)[ \t]+)*"
+    r"(?:theorem|lemma|def|abbrev|inductive|structure|instance)\b",
+    re.MULTILINE,
+)
+
+
+def roll_out(
+    policy,
+    env,
+    theorems,
+    max_new_tokens,
+    generator,
+    feedback=None,
+    role="student",
+    timings=None,
+) -> list[Rollout]:
+    """eval.roll_out with tools: the same arguments, the same kind of result.
+
+    "lean" in timings is the final verdict alone.
+    """
+    start = time.perf_counter()
+    room = policy.max_positions - max_new_tokens
+    rollouts = []
+    for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
+        theorem = equip(theorem, env, policy)
+        prompt = build_prompt(policy.tokenizer, theorem, text, room, policy.style)
+        rollouts.append(Rollout(theorem, prompt, completion_ids=[], sampled=[]))
+
+    with tempfile.TemporaryDirectory(prefix="attempts-") as parent:
+        folders = [Path(parent) / str(i) for i in range(len(rollouts))]
+        with policy.act_as(role):
+            converse(policy, env, rollouts, folders, max_new_tokens, generator)
+        sampled = time.perf_counter()
+        judge(env, rollouts, folders)
+
+    if timings is not None:
+        timings.update(sample=sampled - start, lean=time.perf_counter() - sampled)
+    return rollouts
+
+
+# ---- equip
 def call_style(policy) -> str:
-    """How this model writes calls: "text" after a raw prompt; in a chat "xml" where its own template does so, else "json"."""
+    """How this model writes calls: "text" after a raw prompt.
+
+    In a chat it is "xml" where the model's own template does so, else "json".
+    """
+    if policy.style != "chat":
+        return "text"
     template = str(policy.tokenizer.chat_template or "")
-    return "text" if policy.style != "chat" else "xml" if "<function=" in template else "json"
+    return "xml" if "<function=" in template else "json"
+
 
 def equip(theorem, env, policy):
-    """Tells the model about the tools: by its chat template where that can (student's and teacher's prompts alike, see build_prompt),
-    else by a comment in the theorem's header, behind the imports: the prompt has it, and Lean does not mind."""
+    """Tells the model about the tools; -> the theorem, perhaps with another header.
+
+    The chat template tells it where that can (student's and teacher's prompts alike, see
+    build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt has
+    it, and Lean does not mind.
+    """
     if policy.style == "chat" and re.search(r"\btools\b", str(policy.tokenizer.chat_template)):
         policy.tokenizer.tools = TOOLS
         return theorem
-    told = BRIEF if policy.style == "plain" else f"/- {tool_prompt(call_style(policy))} -/\n"
+
+    comment = f"/- {tool_prompt(call_style(policy))} -/\n"
+    if policy.style == "plain":
+        comment = BRIEF
     header = env.header if theorem.header is None else theorem.header
-    at = max((m.end() + 1 for m in IMPORTS.finditer(header)), default=0)
-    return theorem if told in header else dataclasses.replace(theorem, header=f"{header[:at]}{told}{header[at:]}")
+    if comment in header:
+        return theorem
+
+    imports = [match.end() + 1 for match in IMPORTS.finditer(header)]
+    place = max(imports, default=0)
+    header = header[:place] + comment + header[place:]
+    return dataclasses.replace(theorem, header=header)
+
+
+# ---- converse
+def converse(policy, env, rollouts, folders, max_new_tokens, generator):
+    """Writes the attempts: fills in what the rollouts hold of completion and text.
+
+    A completion holds calls, outputs and the answer.
+    """
+    style = call_style(policy)
+    limit = min(2000, max(80, max_new_tokens))  # characters of an output
+
+    live = list(range(len(rollouts)))
+    for turn in range(TURNS + 1):
+        may_call = turn < TURNS
+        writing = [rollouts[i] for i in live]
+        texts = sample_turn(policy, writing, max_new_tokens, generator, may_call)
+
+        calls = {}  # number of the rollout: its call
+        for i, text in zip(live, texts):
+            call = find_call(text)
+            if call and may_call and not rollouts[i].finished:
+                calls[i] = call
+
+        jobs = [(rollouts[i].theorem, folders[i], c.name, c.args) for i, c in calls.items()]
+        for i, output in zip(calls, run_tools(env, jobs, limit)):
+            text = tool_output(output, style)
+            ids = policy.tokenizer.encode(text, add_special_tokens=False)
+            extend(rollouts[i], ids, max_new_tokens, sampled=False)
+
+        live = [i for i in calls if len(rollouts[i].completion_ids) < max_new_tokens]
+        if not live:
+            break
+
+    for rollout in rollouts:
+        ids = [i for i in rollout.completion_ids if i not in policy.stop_ids]
+        rollout.conversation = decode(policy, ids)
+        rollout.text = answer(rollout.conversation)
+
+
+def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
+    """Goes on with each rollout up to a call or its end; -> the texts that were added."""
+
+    def called(ids):
+        ends = decode(policy, ids[-1:])  # only such a token can complete a call
+        return ("\n" in ends or ">" in ends) and find_call(decode(policy, ids)) is not None
+
+    samples = fd_mini.sample(
+        policy,
+        [rollout.prompt_ids + rollout.completion_ids for rollout in rollouts],
+        max(max_new_tokens - len(rollout.completion_ids) for rollout in rollouts),
+        1.0,
+        generator=generator,
+        stop=called if may_call else None,
+    )
+
+    texts = []
+    for rollout, (ids, finished) in zip(rollouts, samples):
+        kept = extend(rollout, ids, max_new_tokens, sampled=True)
+        rollout.finished = finished and kept == ids
+        texts.append(decode(policy, kept))
+    return texts
+
+
+def extend(rollout, ids, max_new_tokens, sampled: bool):
+    """Adds tokens to a completion, as many as the limit leaves room for; -> those."""
+    kept = ids[: max_new_tokens - len(rollout.completion_ids)]
+    rollout.completion_ids += kept
+    rollout.sampled += [sampled] * len(kept)
+    return kept
+
+
+def decode(policy, ids):
+    return policy.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+# ---- judge
+def judge(env, rollouts, folders):
+    """Gives every rollout its verdict and, where a whole file proved its theorem, that file."""
+    bare = []  # their answer is a proof alone; they share processes
+    filed = []  # these wrote files, or lemmas beside the theorem
+    for rollout, folder in zip(rollouts, folders):
+        proof = f"{rollout.theorem.statement} := {extract_proof(rollout.text)}"
+        final = final_file(rollout.theorem, rollout.text)
+        if folder.exists() or final not in ("", proof):
+            filed.append((rollout, folder, final))
+        else:
+            bare.append(rollout)
+
+    verdicts = env.check([(r.theorem, extract_proof(r.text)) for r in bare])
+    for rollout, verdict in zip(bare, verdicts):
+        rollout.verdict = verdict
+
+    results = final_verdicts(env, [(r.theorem, folder, final) for r, folder, final in filed])
+    for (rollout, _, final), (verdict, file) in zip(filed, results):
+        rollout.verdict = verdict
+        rollout.file = file
+        # What counts is not what it said last: feedback is about this.
+        if file not in ("", final):
+            rollout.text = f"```lean\n{file}\n```"
+
 
 def final_file(theorem, text):
-    """The final answer as a file: a chat's last lean block with all that stands beside the theorem, or the statement and its proof."""
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", answer_of(text), re.DOTALL)
-    words = r"^(?:@\[.*?\][ \t]*)?(?:(?:private|protected|noncomputable)[ \t]+)*(?:theorem|lemma|def|abbrev|inductive|structure|instance)\b"
-    whole = blocks and len(re.findall(words, blocks[-1], re.MULTILINE)) > 1
-    return blocks[-1] if whole else f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""
+    """The final answer as a file, "" where there is none.
 
-def converse(policy, env, theorems, prompts, folders, max_new_tokens, generator, batch_size=None):
-    """B prompts (lists of ids) -> (completions, sampled, finished), B each; a completion holds calls, outputs and the answer."""
-    tokenizer, style = policy.tokenizer, call_style(policy)
-    ids, sampled, finished = [[] for _ in prompts], [[] for _ in prompts], [False] * len(prompts)
-    text_of = lambda tokens: tokenizer.decode(tokens, clean_up_tokenization_spaces=False)  # noqa: E731
-    called = lambda tokens: any(c in text_of(tokens[-1:]) for c in "\n>") and find_call(text_of(tokens)) is not None  # noqa: E731
-    live = list(range(len(prompts)))
-    for turn in range(TURNS + 1):
-        room = max(max_new_tokens - len(ids[i]) for i in live)
-        new = fd_mini.sample(policy, [prompts[i] + ids[i] for i in live], room, 1.0, generator=generator, batch_size=batch_size,
-                             stop=called if turn < TURNS else None)
-        calls = []
-        for i, (tokens, done) in zip(live, new):
-            kept = tokens[: max_new_tokens - len(ids[i])]
-            ids[i], sampled[i] = ids[i] + kept, sampled[i] + [True] * len(kept)
-            finished[i] = done and kept == tokens
-            if turn < TURNS and not finished[i] and (call := find_call(text_of(kept))):
-                calls.append((i, call))
-        limit = min(2000, max(80, max_new_tokens))  # characters of an output
-        outputs = run_tools(env, [(theorems[i], folders[i], call.name, call.args) for i, call in calls], limit) if calls else []
-        for (i, _), output in zip(calls, outputs):
-            told = tokenizer.encode(tool_output(output, style), add_special_tokens=False)[: max_new_tokens - len(ids[i])]
-            ids[i], sampled[i] = ids[i] + told, sampled[i] + [False] * len(told)
-        live = [i for i, _ in calls if len(ids[i]) < max_new_tokens]
-        if not live:
-            return ids, sampled, finished
-    return ids, sampled, finished
-
-def roll_out(policy, env, theorems, max_new_tokens, seed, feedback=None, who="student", batch_size=None, timings=None) -> list[Rollout]:
-    """eval.roll_out with tools: the same arguments, the same kind of result; "lean" in timings is the final verdict alone."""
-    import torch
-    clock, room = time.perf_counter(), policy.max_positions - max_new_tokens
-    theorems = [equip(theorem, env, policy) for theorem in theorems]
-    told = feedback or [None] * len(theorems)
-    prompts = [build_prompt(policy.tokenizer, t, f, room, policy.style) for t, f in zip(theorems, told)]
-    with tempfile.TemporaryDirectory(prefix="attempts-") as place, policy.act_as(who):
-        folders = [Path(place) / str(i) for i in range(len(theorems))]
-        ids, sampled, finished = converse(policy, env, theorems, prompts, folders, max_new_tokens,
-                                          torch.Generator().manual_seed(seed), batch_size)
-        rollouts = []
-        for theorem, prompt, tokens, mask, done in zip(theorems, prompts, ids, sampled, finished):
-            text = policy.tokenizer.decode([i for i in tokens if i not in policy.stop_ids], clean_up_tokenization_spaces=False)
-            rollouts.append(Rollout(theorem, prompt, tokens, mask, finished=done, text=answer(text), conversation=text))
-        judged = time.perf_counter()
-        proofs = [f"{t.statement} := {extract_proof(r.text)}" for t, r in zip(theorems, rollouts)]
-        final = [final_file(t, r.text) for t, r in zip(theorems, rollouts)]
-        # these wrote files, or lemmas beside the theorem; the others' answers share processes
-        filed = [i for i, folder in enumerate(folders) if folder.exists() or final[i] not in ("", proofs[i])]
-        bare = [i for i in range(len(rollouts)) if i not in filed]
-        verdicts = {i: (v, "") for i, v in zip(bare, env.check([(theorems[i], extract_proof(rollouts[i].text)) for i in bare]))}
-        verdicts |= dict(zip(filed, final_verdicts(env, [(theorems[i], folders[i], final[i]) for i in filed])))
-        for i, rollout in enumerate(rollouts):
-            rollout.verdict, rollout.file = verdicts[i]
-            if rollout.file not in ("", final[i]):  # what counts is not what it said last: feedback is about this
-                rollout.text = f"```lean\n{rollout.file}\n```"
-    if timings is not None:
-        timings.update(sample=judged - clock, lean=time.perf_counter() - judged)
-    return rollouts
+    That is a chat's last lean block with all that stands beside the theorem, or the statement and
+    its proof.
+    """
+    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL)
+    if blocks and len(DECLARATION.findall(blocks[-1])) > 1:
+        return blocks[-1]
+    return f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""

@@ -171,7 +171,7 @@ def test_a_folder_is_prompted_by_its_template_or_as_the_tiny_prover_is(tmp_path,
 
 
 def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(fd_mini.TINY, "tiny-tools", str(tmp_path / "data" / "tiny_tools"))  # a checkout without it
+    monkeypatch.setitem(fd_mini.TINY, "tiny-tools", str(tmp_path / "toy" / "tiny_tools"))  # a checkout without it
     (tmp_path / "empty").mkdir()
     shutil.copytree(HERE / "data" / "tiny", tmp_path / "odd")
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "from-the-future"}')

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from extras import dojo, kimina, tool_mode
-from lean_env import NATIVE, LeanEnv, Theorem, native
+from extras import tool_mode
+from lean import dojo, kimina, process
+from lean_env import Job, LeanEnv, Theorem
 
 
 def theorem(statement, name="t"):
@@ -67,7 +68,7 @@ class Kimina(BaseHTTPRequestHandler):
         late = re.search(r"(?m)^import .*", body)  # the REPL's command for the rest has no imports
         body = body.replace(late[0], "#error", 1) if late else body
         lean, before = self.server.lean, f"prelude\n{header}\n"
-        code, messages, took = native.read(before + body, [*lean.argv, "--json", "--tstack=65536"], None, lean.env, timeout, lean.memory)
+        code, messages, took = process.read(before + body, [*lean.argv, "--json", "--tstack=65536"], None, lean.env, timeout, lean.memory)
         if code is None:
             return {"id": snippet["id"], "time": took, "error": f"Lean REPL command timed out in {float(timeout)} seconds"}
         if code not in (0, 1):
@@ -119,7 +120,7 @@ def backend(request, wheel, tmp_path, monkeypatch):
         (tmp_path / "bin").mkdir()
         (tmp_path / "repo").mkdir()
         (tmp_path / "repo" / "lakefile.toml").touch()
-        argv = [sys.executable, "-I", "-S", str(NATIVE), "--lean", "60", str(2**33), *wheel.argv]
+        argv = [sys.executable, "-I", "-S", str(process.CHILD), "60", str(2**33), *wheel.argv]
         (tmp_path / "bin" / "lake").write_text(LAKE.format(python=sys.executable, core=wheel.env["LEAN_PATH"], argv=argv))
         (tmp_path / "bin" / "lake").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -252,7 +253,7 @@ def test_an_answer_without_evidence_is_a_crash(server, answer):
 
 def test_the_repls_messages_become_leans():
     def said(data, severity="warning"):
-        return kimina._message({"severity": severity, "pos": {"line": 3, "column": 1}, "endPos": None, "data": data})
+        return kimina.leans_message({"severity": severity, "pos": {"line": 3, "column": 1}, "endPos": None, "data": data})
     assert said("declaration uses 'sorry'")["kind"] == said("declaration uses `sorry`")["kind"] == "hasSorry"
     assert said("unused variable")["kind"] == said("declaration uses `sorry`", "error")["kind"] == ""
     assert said("x", "info") == dict(line=3, column=1, severity="information", data="x", kind="")
@@ -371,7 +372,7 @@ def test_goals_are_added_to_rejected_proofs_of_the_repositorys_theorems_only(lea
     def check(jobs, dojo_class):
         package = SimpleNamespace(**{**vars(lean_dojo), "Dojo": dojo_class})
         repo = lean_dojo.LeanGitRepo.from_path(path)
-        return dojo.check(package, repo, path, wheel._check, 20, [(t.header, t.statement, proof, False) for t, proof in jobs])
+        return dojo.check(package, repo, path, wheel.check_jobs, 20, [Job(wheel.header, t.statement, proof) for t, proof in jobs])
 
     wrong = job, "by\n  refine ⟨hp, ?_⟩\n  intro hq\n  exact hp"
     jobs = [wrong, (job, "⟨hp, id⟩"), (Theorem("u", "theorem u : 1 = 2"), "by\n  rfl"), wrong]

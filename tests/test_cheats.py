@@ -1,13 +1,15 @@
 """Ways to be called a proof without being one, by the numbers of the list that other people's verifiers gave us, and
 honest files that look like them. The counts stand in the README."""
 import re
-import runpy
 import secrets
 from pathlib import Path
 
 import pytest
 
-import lean_env
+from lean import guard
+from lean.embedded import CORE, expand_native
+from lean.process import run
+from lean.text import tokens
 from lean_env import LeanEnv, Theorem
 
 FALSE = "theorem t : False"
@@ -320,7 +322,7 @@ class Everything:
 def test_without_our_lists_of_words_leans_own_evidence_still_refuses_them(env, cheats, monkeypatch):
     for name, empty in (("CHEAT", set()), ("CHEAT_NAMES", set()), ("OPTIONS", re.compile(".*")),
                         ("ATTRIBUTES", Everything())):
-        monkeypatch.setattr(lean_env, name, empty)
+        monkeypatch.setattr(guard, name, empty)
     # the embedded Lean cannot run code or define syntax: a full Lean could, which is what the lists are for
     rows = [row for row in CHEATS if cheats[row[0], row[1], True].status == "cheat"]
     verdicts = judge(env, [(statement, file, True) for _, _, statement, file, _ in rows])
@@ -329,24 +331,23 @@ def test_without_our_lists_of_words_leans_own_evidence_still_refuses_them(env, c
 
 @pytest.mark.parametrize("text", HIDDEN)
 def test_a_keyword_that_a_careless_reader_overlooks_is_seen(text):
-    assert lean_env._guard(text, embedded=False)[0] is not None
+    assert guard.guard(text, embedded=False)[0] is not None
 
 
 def test_a_name_ends_where_lean_says_it_ends(env):
     edges = "ÀÖ×Øö÷øÿĀſƀªµΐΑΟΠΡΣΤΩΪακλμωϊϻϼἀ῾῿ⁱⁿ₀₉₊ₐₜ₝ᵡᵢᵪᵫⱼⱻ℀⅏⅐𝒜𝖟𝖠²¹ᵀ中'!?"
     jobs = [(Theorem("t", TRUE), f"let x{edge}y := hp; x{edge}y") for edge in edges]
-    one_word = [lean_env.tokens(f"x{edge}y")[0] == [(f"x{edge}y", 0)] for edge in edges]
+    one_word = [tokens(f"x{edge}y")[0] == [(f"x{edge}y", 0)] for edge in edges]
     assert [verdict.status == "proved" for verdict in env.check(jobs)] == one_word
 
 
 def test_a_search_that_finds_nothing_leaves_a_sorry_which_shows_and_one_that_finds_something_proves(tmp_path, env):
     # number 2 for real: the embedded Lean with the two search tactics bound, which its own library leaves out
-    source = runpy.run_path(str(lean_env.NATIVE))
-    core, library = source["CORE"].read_text("utf-8"), Path(env.argv[0])
+    core, library = CORE.read_text("utf-8"), Path(env.argv[0])
     core = core.replace("\nintro intros exact", "\nexact? apply? intro intros exact", 1)
-    (tmp_path / "Core.lean").write_text(source["expand_native"](core, library.read_bytes()), "utf-8")
+    (tmp_path / "Core.lean").write_text(expand_native(core, library.read_bytes()), "utf-8")
     argv = [str(library), "-R", str(tmp_path), "-o", str(tmp_path / "Core.olean"), str(tmp_path / "Core.lean")]
-    assert source["run"](argv, tmp_path, {}, 60, 2**34)[0] == 0
+    assert run(argv, tmp_path, {}, 60, 2**34)[0] == 0
     searching = LeanEnv(lean="wheel", timeout=30)
     searching.env = {"LEAN_PATH": str(tmp_path)}
     statement = "theorem t (p q : Prop) (hp : p) : p ∧ q", "theorem t (p q : Prop) (hp : p) (hq : q) : p ∧ q"

@@ -4,9 +4,10 @@ import json
 import huggingface_hub.constants
 import pytest
 
-from eval import load_rows, theorem_of
-from extras import datasets
-from lean_env import LeanEnv
+from data import load_theorems, report_overlap
+from data.formats import read_objects, read_theorem, split_theorem
+from data.hub import SETS, WORKBOOK_HEADER, workbook_split
+from lean_env import LeanEnv, Theorem
 
 HEADER = "import Mathlib\nimport Aesop\n\nset_option maxHeartbeats 0\n\nopen BigOperators Real Nat Topology Rat\n\n"
 # One row of each set, by hand, in the set's documented format.
@@ -78,12 +79,12 @@ def write(path, rows):
     ('theorem t : "\nend X" = s := (by\nopen Nat; exact h)\n-- so', 'theorem t : "\nend X" = s', " (by\nopen Nat; exact h)\n-- so"),
 ])
 def test_a_statement_ends_at_the_sign_that_starts_its_proof(text, statement, rest):
-    assert datasets.split_theorem(text)[1:] == (statement, rest)
+    assert split_theorem(text)[1:] == (statement, rest)
 
 
 def test_what_stands_before_the_theorem_is_its_header_without_docstring_and_modifiers():
     text = "-- Rudin\nimport Mathlib\n\nopen Real\n/-- two -/ def two := 2\n/-- `theorem` t : by := -/\n@[simp] private theorem t : two = 2 := by"
-    header, statement, _ = datasets.split_theorem(text)
+    header, statement, _ = split_theorem(text)
     assert (header, statement) == ("import Mathlib\n\nopen Real\n/-- two -/ def two := 2\n", "theorem t : two = 2")
 
 
@@ -93,29 +94,29 @@ def test_what_stands_before_the_theorem_is_its_header_without_docstring_and_modi
 ])
 def test_what_is_no_theorem_is_said_to_be_none(text, complaint):
     with pytest.raises(ValueError, match=complaint):
-        datasets.split_theorem(text)
+        split_theorem(text)
 
 
 def test_the_parts_fit_together_again_in_lean():
     texts = ["theorem t (n : Nat := 3) /- := by -/ (h : n = n := rfl) -- :=\n  : n = n ∧ 1 = 1 -- (\n := by\n  exact ⟨h, rfl⟩",
              "theorem t : let x := 3; x = 3 := by\n  intro x\n  rfl",
              "theorem two : 1 + 1 = 2 := rfl\n\n@[simp]\ntheorem t (p : Prop) (hp : p) : p ∧ 1 + 1 = 2 := ⟨hp, two⟩"]
-    rows = [datasets.read_row({"formal_statement": text}) for text in texts]
-    assert [row.get("header") for row in rows] == [None, None, "theorem two : 1 + 1 = 2 := rfl\n"]
-    verdicts = LeanEnv(lean="wheel").check([(theorem_of(row), row["proof"]) for row in rows])
+    theorems = [read_theorem({"formal_statement": text}) for text in texts]
+    assert [theorem.header for theorem in theorems] == [None, None, "theorem two : 1 + 1 = 2 := rfl\n"]
+    verdicts = LeanEnv(lean="wheel").check([(t, t.proof) for t in theorems])
     assert [(v.status, v.messages) for v in verdicts] == [("proved", [])] * 3
 
 
 def test_a_header_that_the_statement_brings_along_is_not_put_before_it_again():
     def header(theirs, own, default=None):
-        return datasets.read_row({"formal_statement": own + "theorem t : True := by sorry", "header": theirs}, default)["header"]
+        return read_theorem({"formal_statement": own + "theorem t : True := by sorry", "header": theirs}, default).header
     assert header("import Mathlib\nopen Real\n", "import Mathlib\nopen Real\n") == "import Mathlib\nopen Real\n"
     assert header("import Mathlib\n", "-- 1\nimport Mathlib\nimport Aesop\nopen Nat\n") == "import Mathlib\nimport Aesop\nopen Nat\n"
-    assert header(None, "import Mathlib\nopen Nat\n", datasets.WORKBOOK_HEADER) == "import Mathlib\nopen Nat\n"
+    assert header(None, "import Mathlib\nopen Nat\n", WORKBOOK_HEADER) == "import Mathlib\nopen Nat\n"
     assert header("open Real\n", "open Real\ndef two := 2\n") == "open Real\ndef two := 2\n"
     assert header("open Real", "open Real Nat\n") == "open Real\nopen Real Nat\n"  # not the same
     assert header("import Mathlib\n", "def /- import -/ two := 2\n") == "import Mathlib\n\ndef /- import -/ two := 2\n"
-    assert header(None, "def two := 2\n", datasets.WORKBOOK_HEADER).startswith("import Mathlib\nimport Aesop\n")
+    assert header(None, "def two := 2\n", WORKBOOK_HEADER).startswith("import Mathlib\nimport Aesop\n")
 
 
 def test_a_row_whose_namespace_is_closed_behind_the_theorem_is_proved_by_lean():
@@ -125,30 +126,30 @@ def test_a_row_whose_namespace_is_closed_behind_the_theorem_is_proved_by_lean():
              "  have := c\n  exact ⟨rfl, B.a.1⟩\nend C\nend S\nend A.B",
              "namespace X\ntheorem a : True := trivial\nend X\ntheorem t : True := X.a",
              "theorem Y.c : True := trivial\nset_option maxRecDepth 900 in\nopen Y in\n/-- c -/\n@[simp] theorem t : c = c := rfl\nend X"]
-    rows = [datasets.read_row({"formal_statement": text}) for text in texts]
-    assert [row["header"].split("\n")[-2:] for row in rows] == [["namespace X", ""], ["set_option maxRecDepth 900", ""], ["end X", ""], ["open Y", ""]]
-    assert [(v.status, v.messages) for v in LEAN.check([(theorem_of(row), row["proof"]) for row in rows])] == [("proved", [])] * 4
-    alone = [(theorem_of(row), f"{row['statement']} := {row['proof']}") for row in rows]
+    theorems = [read_theorem({"formal_statement": text}) for text in texts]
+    assert [t.header.split("\n")[-2:] for t in theorems] == [["namespace X", ""], ["set_option maxRecDepth 900", ""], ["end X", ""], ["open Y", ""]]
+    assert [(v.status, v.messages) for v in LEAN.check([(t, t.proof) for t in theorems])] == [("proved", [])] * 4
+    alone = [(t, f"{t.statement} := {t.proof}") for t in theorems]
     assert [v.status for v in LEAN.check_files(alone)] == ["proved"] * 4
     assert [v.status for v in LEAN.check_files([(t, t.header + text) for t, text in alone])] == ["proved"] * 4
 
 
 def test_the_rows_of_the_common_sets_are_read_from_a_local_file(tmp_path):
-    rows = load_rows(write(tmp_path / "minif2f.jsonl", MINIF2F), "test")
-    assert [(r["name"], r["statement"], r["header"].rstrip()) for r in rows] == [
+    theorems = load_theorems(write(tmp_path / "minif2f.jsonl", MINIF2F), "test")
+    assert [(t.name, t.statement, t.header.rstrip()) for t in theorems] == [
         ("mathd_numbertheory_169", "theorem mathd_numbertheory_169 : Nat.gcd 20! 200000 = 40000", HEADER.rstrip())]
-    (row,) = load_rows(write(tmp_path / "proofnet.jsonl", [PROOFNET]), "valid")
-    assert row["statement"].endswith(":\n  f a = f b") and "proof" not in row
-    (row,) = load_rows(write(tmp_path / "goedel.jsonl", [GOEDEL]))
-    assert theorem_of(row).__dict__ == {
-        "name": "lean_workbook_plus_7", "statement": "theorem lean_workbook_plus_7 (x : ℝ) (h : x = 1 := by rfl) : x + 1 = 2",
-        "header": "import Mathlib\nopen Real\n", "proof": "by\n  have h₁ : x = 1 := h\n  linarith"}
-    (row,) = load_rows(write(tmp_path / "kimina.jsonl", [KIMINA]))
-    assert row["header"] == "import Mathlib\n\nopen Real\n\nnoncomputable def f (n : ℕ) : ℕ := n + 1\n" and "proof" not in row
-    assert row["statement"] == "theorem imo_1 (n : ℕ) : f n = n + 1"
-    (row,) = load_rows(write(tmp_path / "sharp.jsonl", [SHARP]))
-    assert (row["name"], row["statement"]) == ("Rudin|exercise_1_1b", "theorem exercise_1_1b (x : ℝ) : x = x")
-    assert row["header"].splitlines()[0] == "import Mathlib"
+    (theorem,) = load_theorems(write(tmp_path / "proofnet.jsonl", [PROOFNET]), "valid")
+    assert theorem.statement.endswith(":\n  f a = f b") and theorem.proof is None
+    (theorem,) = load_theorems(write(tmp_path / "goedel.jsonl", [GOEDEL]))
+    assert theorem == Theorem(
+        "lean_workbook_plus_7", "theorem lean_workbook_plus_7 (x : ℝ) (h : x = 1 := by rfl) : x + 1 = 2",
+        "import Mathlib\nopen Real\n", "by\n  have h₁ : x = 1 := h\n  linarith")
+    (theorem,) = load_theorems(write(tmp_path / "kimina.jsonl", [KIMINA]))
+    assert theorem.header == "import Mathlib\n\nopen Real\n\nnoncomputable def f (n : ℕ) : ℕ := n + 1\n" and theorem.proof is None
+    assert theorem.statement == "theorem imo_1 (n : ℕ) : f n = n + 1"
+    (theorem,) = load_theorems(write(tmp_path / "sharp.jsonl", [SHARP]))
+    assert (theorem.name, theorem.statement) == ("Rudin|exercise_1_1b", "theorem exercise_1_1b (x : ℝ) : x = x")
+    assert theorem.header.splitlines()[0] == "import Mathlib"
 
 
 @pytest.mark.parametrize("statement, proof, term", [
@@ -164,8 +165,8 @@ def test_the_rows_of_the_common_sets_are_read_from_a_local_file(tmp_path):
     ("theorem t : True", "by trivial\n\n#print axioms t", "by trivial"), ("theorem t : True := by sorry", "by\n  sorry", None),
 ])
 def test_a_proof_becomes_a_whole_term_however_it_was_written(statement, proof, term):
-    row = datasets.read_row({"formal_statement": statement, "formal_proof": proof, "id": 7})
-    assert (row.get("proof"), row["statement"], row["name"]) == (term, "theorem t : True", "7")
+    theorem = read_theorem({"formal_statement": statement, "formal_proof": proof, "id": 7})
+    assert (theorem.proof, theorem.statement, theorem.name) == (term, "theorem t : True", "7")
 
 
 @pytest.mark.parametrize("tactics", [
@@ -180,55 +181,58 @@ def test_a_proof_becomes_a_whole_term_however_it_was_written(statement, proof, t
     "cases Nat.le_refl 0 with\n  | refl =>\n    exact ⟨a, b⟩", "suffices h : p from\n  ⟨h, b⟩\nexact a",
 ])
 def test_tactics_without_their_by_are_read_by_lean_however_they_were_indented(tactics):
-    row = datasets.read_row({"formal_statement": "theorem t (p q : Prop) (a : p) (b : q) : p ∧ q := by", "proof": tactics})
-    (verdict,) = LEAN.check([(theorem_of(row), row["proof"])])
-    assert (verdict.status, verdict.messages) == ("proved", []), row["proof"]
+    theorem = read_theorem({"formal_statement": "theorem t (p q : Prop) (a : p) (b : q) : p ∧ q := by", "proof": tactics})
+    (verdict,) = LEAN.check([(theorem, theorem.proof)])
+    assert (verdict.status, verdict.messages) == ("proved", []), theorem.proof
 
 
 def test_rows_without_a_theorem_are_left_out_and_named(tmp_path, capsys):
-    rows = load_rows(write(tmp_path / "some.jsonl", [*MINIF2F, UNPORTED]), "test")
-    assert [r["name"] for r in rows] == ["mathd_numbertheory_169"]
+    theorems = load_theorems(write(tmp_path / "some.jsonl", [*MINIF2F, UNPORTED]), "test")
+    assert [t.name for t in theorems] == ["mathd_numbertheory_169"]
     assert "1 rows hold no readable theorem and are left out: amc12_1 (no `theorem` in it)" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no row holds a theorem; the first is amc12_1"):
-        load_rows(write(tmp_path / "none.jsonl", [UNPORTED]), "test")
+        load_theorems(write(tmp_path / "none.jsonl", [UNPORTED]), "test")
 
 
 def test_a_set_for_evaluation_is_not_trained_on(tmp_path):
     path = write(tmp_path / "minif2f.jsonl", MINIF2F)
     with pytest.raises(ValueError, match="has no train rows, only test and valid: it is for evaluation"):
-        load_rows(path, "train")
+        load_theorems(path, "train")
     with pytest.raises(ValueError, match="--split must be train, valid or test, not tset"):
-        load_rows(path, "tset")
+        load_theorems(path, "tset")
 
 
 def test_lean_workbook_is_split_by_problem_and_keeps_what_has_a_proof(tmp_path):
     path = tmp_path / "lean_workbook.json"
     path.write_text(json.dumps([*WORKBOOK, WORKBOOK[0] | {"formal_statement": "theorem again (a b : ℝ) (ha : 0 < a) : a+0 ≥ b := by sorry"}]))
-    rows = [datasets.read_row(row, datasets.WORKBOOK_HEADER) for _, row in datasets._objects(path)]
-    assert rows[1]["statement"] == "theorem lean_workbook_1 (a b : ℝ) (ha : 0 < a) : a + 1 ≥ b"
-    assert rows[1]["header"].startswith("import Mathlib\n") and rows[1]["name"] == "lean_workbook_1"
-    assert rows[1]["proof"] == "by\n  have h : True := trivial\n  nlinarith [sq_nonneg (a - b)]"
-    parts = {split: datasets.workbook_split(rows, split, held_out=1) for split in ("train", "valid", "test")}
-    problems = {split: {row["natural_language_statement"] for row in part} for split, part in parts.items()}
+    entries = [(row, read_theorem(row, WORKBOOK_HEADER)) for _, row in read_objects(path)]
+    theorem = entries[1][1]
+    assert theorem.statement == "theorem lean_workbook_1 (a b : ℝ) (ha : 0 < a) : a + 1 ≥ b"
+    assert theorem.header.startswith("import Mathlib\n") and theorem.name == "lean_workbook_1"
+    assert theorem.proof == "by\n  have h : True := trivial\n  nlinarith [sq_nonneg (a - b)]"
+    words = {theorem: row["natural_language_statement"] for row, theorem in entries}
+    parts = {split: workbook_split(entries, split, held_out=1) for split in ("train", "valid", "test")}
+    problems = {split: {words[theorem] for theorem in part} for split, part in parts.items()}
     assert [len(parts[split]) for split in ("test", "valid", "train")] == [2, 2, 4]  # of 8 with proofs, two readings of each problem
     assert not problems["test"] & problems["valid"] and not (problems["test"] | problems["valid"]) & problems["train"]
-    assert datasets.workbook_split(rows[::-1], "test", held_out=1)[0]["natural_language_statement"] in problems["test"]  # any order
+    assert words[workbook_split(entries[::-1], "test", held_out=1)[0]] in problems["test"]  # any order
 
 
 def test_repeated_statements_are_counted_but_not_those_with_feedback(tmp_path, capsys):
     one = {"name": "a", "statement": "theorem a (p : Prop) (hp : p) : p", "proof": "hp"}
     twin = {"name": "b", "statement": "theorem b (p:Prop) /- same -/ (hp : p) :\n  p"}
-    assert len(load_rows(write(tmp_path / "some.jsonl", [one, twin, one | {"feedback": "Do."}]))) == 3
+    assert len(load_theorems(write(tmp_path / "some.jsonl", [one, twin, one | {"feedback": "Do."}]))) == 3
     assert "1 of 3 train statements repeat another one" in capsys.readouterr().out
 
 
-def test_training_statements_that_are_held_out_too_are_counted(capsys):
+def test_training_statements_that_are_held_out_too_are_counted(tmp_path, capsys):
     rows = [{"name": f"a{i}", "statement": f"theorem a{i} : {i} = {i}"} for i in range(5)]
-    datasets.report_overlap(rows, [{"name": "b", "statement": "theorem b : 3=3"}, {"name": "c", "statement": "theorem c : 7 = 7"}])
+    held_out = [Theorem("b", "theorem b : 3=3"), Theorem("c", "theorem c : 7 = 7")]
+    report_overlap(write(tmp_path / "five.jsonl", rows), held_out)
     assert "1 of the 5 different training statements are also among the 2 held-out ones" in capsys.readouterr().out
-    datasets.report_overlap(rows[:3], [{"name": "b", "statement": "theorem b : 3=3"}])
+    report_overlap(write(tmp_path / "three.jsonl", rows[:3]), held_out[:1])
     assert capsys.readouterr().out == ""
-    datasets.report_overlap("/nowhere.jsonl", rows)
+    report_overlap("/nowhere.jsonl", held_out)
     assert "nobody can say whether" in capsys.readouterr().out
 
 
@@ -251,23 +255,23 @@ def lines(rows):
 
 
 def test_the_hubs_sets_are_read_at_their_pinned_commit(hub):
-    repo, commit = datasets.HUB["minif2f"].split(":")[0].split("@")
+    repo, commit = SETS["minif2f"].split(":")[0].split("@")
     hub(repo, "0" * 40, "minif2f.jsonl", lines(MINIF2F[:1]), branch="main")  # a newer one is not taken
     hub(repo, commit, "minif2f.jsonl", lines(MINIF2F))
-    assert [r["name"] for r in load_rows("minif2f", "test")] == ["mathd_numbertheory_169"]
-    repo, commit = datasets.HUB["lean-workbook"].split(":")[0].split("@")
+    assert [t.name for t in load_theorems("minif2f", "test")] == ["mathd_numbertheory_169"]
+    repo, commit = SETS["lean-workbook"].split(":")[0].split("@")
     hub(repo, commit, "lean_workbook.json", json.dumps(WORKBOOK))
-    assert len(load_rows("lean-workbook", "test")) == 8  # fewer than 256 problems: all are held out
+    assert len(load_theorems("lean-workbook", "test")) == 8  # fewer than 256 problems: all are held out
     hub("some/body", "1" * 40, "data/x.jsonl", lines(MINIF2F))
-    assert len(load_rows(f"hub:some/body@{'1' * 40}:data/x.jsonl", "valid")) == 1
+    assert len(load_theorems(f"hub:some/body@{'1' * 40}:data/x.jsonl", "valid")) == 1
 
 
 def test_a_set_that_could_not_be_pinned_says_which_commit_it_was(hub, capsys):
     hub("UDACA/proofnet-lean4", "a" * 40, "proofnet/valid.jsonl", lines([PROOFNET]), branch="main")
-    assert len(load_rows("proofnet", "valid")) == 1
+    assert len(load_theorems("proofnet", "valid")) == 1
     assert f"UDACA/proofnet-lean4 at main, which is {'a' * 40} today" in capsys.readouterr().out
     with pytest.raises(ValueError, match="it is for evaluation"):
-        load_rows("proofnet", "train")
+        load_theorems("proofnet", "train")
 
 
 @pytest.mark.parametrize("data, complaint", [
@@ -277,7 +281,7 @@ def test_a_set_that_could_not_be_pinned_says_which_commit_it_was(hub, capsys):
 ])
 def test_what_the_hub_cannot_give_is_one_line(hub, data, complaint):
     with pytest.raises(ValueError, match=complaint) as error:
-        load_rows(data, "test")
+        load_theorems(data, "test")
     assert "\n" not in str(error.value)
 
 
@@ -285,5 +289,5 @@ def test_what_the_hub_cannot_give_is_one_line(hub, data, complaint):
 def test_a_file_that_is_no_text_is_one_line_with_its_path(tmp_path, name):
     (tmp_path / name).write_bytes(b"PAR1\x15\x04\xff\xfe\n")
     with pytest.raises(ValueError, match=f"{name}: not UTF-8 text") as error:
-        load_rows(str(tmp_path / name))
+        load_theorems(str(tmp_path / name))
     assert "\n" not in str(error.value)

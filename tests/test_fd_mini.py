@@ -11,7 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import fd_mini as fm
-from extras import provers
+from extras import cuda, provers, runs
+from extras.imitation import sft_backward
+from eval import total_entropy
+from lean_env import Rollout, Theorem
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Models made on the spot
@@ -55,7 +58,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def policy(folders):
-    return fm.Policy(folders["llama"], rank=4, lora_alpha=8)
+    return fm.Policy(folders["llama"], rank=4)
 
 
 def shake(policy, who, seed=0, size=0.3):
@@ -82,6 +85,10 @@ def plain_logits(policy, prompt, completion):
     return logits[len(prompt) - 1:len(prompt) - 1 + len(completion)]
 
 
+def freeze_reference(policy):
+    policy.roles["reference"] = [tensor.clone() for tensor in policy.roles["student"]]
+
+
 def take_grads(policy):
     grads = [p.grad for p in policy.student]
     for p in policy.student:
@@ -102,10 +109,10 @@ def test_top_k_losses_have_the_values_computed_by_hand():
     # -(.6 ln .5 + .3 ln .3) = .415888 + .361192;  the bucket: -(1 - .9) ln(1 - .8) = .160944
     assert fm.topk_cross_entropy(q.log(), ids, p.log(), "drop").item() == pytest.approx(.777080, abs=1e-5)
     assert fm.topk_cross_entropy(q.log(), ids, p.log(), "bucket").item() == pytest.approx(.938024, abs=1e-5)
-    entropy, kl, mass, overlap = fm.topk_stats(q.log(), ids, p.log())[0].tolist()
+    entropy, kl, mass, teacher_mass, overlap = fm.topk_stats(q.log(), ids, p.log())[0].tolist()
     # H = .5 ln 2 + .3 ln(10/3) + .2 ln 5 = 1.029653;  KL = .6 ln(.6/.5) + .3 ln(.3/.3) + .1 ln(.1/.2) = .040078
-    assert (entropy, kl, mass, overlap) == pytest.approx((1.029653, .040078, .8, 1), abs=1e-5)
-    assert fm.topk_stats(q.log(), torch.tensor([[1, 2]]), p.log())[0, 3].item() == .5  # of 1 and 2 only 1 is in the top 2
+    assert (entropy, kl, mass, teacher_mass, overlap) == pytest.approx((1.029653, .040078, .8, .9, 1), abs=1e-5)
+    assert fm.topk_stats(q.log(), torch.tensor([[1, 2]]), p.log())[0, 4].item() == .5  # of 1 and 2 only 1 is in the top 2
 
 
 def random_topk(n=6, v=40, k=5, seed=0):
@@ -207,15 +214,17 @@ def test_a_head_that_is_trained_gets_its_gradient_too():
     loss, stats = fm.linear_topk_cross_entropy(hidden, weight, ids, logps, with_stats=True)
     loss.sum().backward()
     torch.testing.assert_close(weight.grad, expected)
-    assert stats.shape == (6, 4)
+    assert stats.shape == (6, len(fm.STATS)) == (6, 5)
 
 
-def test_entropy_is_that_of_the_whole_vocabulary_in_any_chunks():
-    hidden, weight = torch.randn(10, 8), torch.randn(50, 8)
-    expected = torch.distributions.Categorical(logits=hidden @ weight.T).entropy()
-    for chunk in (1, 3, 256):
-        torch.testing.assert_close(fm.chunked_entropy(hidden, weight, chunk), expected)
-    assert fm.chunked_entropy(torch.zeros(1, 8), weight).item() == pytest.approx(math.log(50))
+def test_entropy_is_that_of_the_whole_vocabulary_at_the_sampled_tokens(policy):
+    prompts, _, completions, sampled = batch()
+    rollouts = [Rollout(Theorem("t", "theorem t : True"), *row) for row in zip(prompts, completions, sampled)]
+    expected = 0
+    with torch.no_grad():
+        for x, y, s in zip(prompts, completions, sampled):
+            expected += torch.distributions.Categorical(logits=plain_logits(policy, x, y)[s]).entropy().sum().item()
+    assert total_entropy(policy, rollouts, "student") == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_unknown_tail_is_refused():
@@ -270,11 +279,11 @@ def test_group_advantages_by_hand():
 # 2. Alignment and padding
 # ----------------------------------------------------------------------------------------------------------------------
 def test_the_padding_example_of_the_docstring():
-    ids, mask, positions, predicts = fm.pad_batch([[7, 8], [9]], [[1, 2], [3]])
-    assert ids.tolist() == [[7, 8, 1], [9, 0, 0]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert positions.tolist() == [[0, 1, 2]] * 2
-    assert predicts.tolist() == [[False, True, True], [True, False, False]]
-    assert fm.pad_batch([[7, 8]], [[]])[3].sum() == 0  # an empty completion predicts nothing
+    ids, mask, flags = fm.pad_batch([[7, 8], [9]], [[1, 2], [3]], [[True, True], [True]])
+    assert ids.tolist() == [[7, 8, 1, 2], [9, 3, 0, 0]] and mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert flags.tolist() == [[False, False, True, True], [False, True, False, False]]
+    assert fm.pad_batch([[7, 8]], [[]], [[]])[2].sum() == 0  # an empty completion predicts nothing
+    assert fm.pad_batch([[7]], [[1, 2]], [[True, False]])[2].tolist() == [[False, True, False]]  # what a tool printed
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -285,8 +294,11 @@ def test_padded_batches_give_the_states_of_single_rows(folders, family):
     prompts[1][1], completions[2][1] = 0, 0  # the pad id inside a row is a token like any other
     with torch.no_grad():
         expected = torch.cat([plain_logits(policy, p, c) for p, c in zip(prompts, completions)])
-        together = policy.hidden(prompts, completions) @ policy.head.T
-        with_a_long_row = policy.hidden(prompts + [[5] * 40], completions + [[6] * 20]) @ policy.head.T
+        flags = [[True] * len(c) for c in completions]
+        hidden, ids = policy.hidden(prompts, completions, flags)
+        together = hidden @ policy.head.T
+        with_a_long_row = policy.hidden(prompts + [[5] * 40], completions + [[6] * 20], flags + [[True] * 20])[0] @ policy.head.T
+    assert ids.tolist() == sum(completions, [])
     torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(with_a_long_row[:len(expected)], expected, rtol=1e-4, atol=1e-4)
 
@@ -332,7 +344,7 @@ def test_a_teacher_read_one_token_off_has_a_larger_kl(policy):
     g = torch.Generator().manual_seed(0)
     prompt, y = torch.randint(1, 257, (4,), generator=g).tolist(), torch.randint(1, 257, (20,), generator=g).tolist()
     with torch.no_grad():
-        p, q = policy.hidden([prompt], [y]), policy.hidden([[9] + prompt], [y])
+        p, q = (policy.hidden([x], [y], [[True] * 20])[0] for x in (prompt, [9] + prompt))
         kl = {shift: fm.topk_stats((q @ policy.head.T).roll(shift, 0)[2:-2],
                                    *(x[2:-2] for x in fm.teacher_topk(p, policy.head, 25)))[:, 1].mean().item() for shift in (-1, 0, 1)}
     assert kl[0] < .5 * min(kl[-1], kl[1]), kl
@@ -351,13 +363,13 @@ def test_without_feedback_and_with_equal_weights_there_is_nothing_to_learn(polic
 
 def test_gradients_and_metrics_do_not_depend_on_the_micro_batches(policy):
     shake(policy, "student")
-    policy.freeze_reference()
+    freeze_reference(policy)
     shake(policy, "student", 5)
     prompts, teacher_prompts, completions, sampled = batch(rows=4)
     advantages = torch.tensor([1., -.5, .25, 2.])
     runs = {"fd": lambda m: fm.fd_backward(policy, prompts, teacher_prompts, completions, sampled, micro_tokens=m),
             "grpo": lambda m: fm.grpo_backward(policy, prompts, completions, sampled, advantages, 0.1, m),
-            "sft": lambda m: fm.sft_backward(policy, prompts, completions, m)}
+            "sft": lambda m: sft_backward(policy, prompts, completions, [[True] * len(c) for c in completions], m)}
     for run in runs.values():
         whole, grads = run(10_000), take_grads(policy)
         for micro_tokens in (1, 40, 80):  # one row at a time, two, three
@@ -367,10 +379,11 @@ def test_gradients_and_metrics_do_not_depend_on_the_micro_batches(policy):
 
 def test_micro_batches_keep_to_the_budget_and_leave_out_what_was_not_sampled(policy):
     prompts, completions = [[1] * n for n in (4, 8, 1, 6, 29, 2)], [[i] for i in range(6)]
-    batches = fm.micro_batches(prompts, completions, [[True]] * 5 + [[False]], 16)
+    batches = fm.micro_batches(16, prompts, completions, [[True]] * 5 + [[False]], list("abcdef"))
     # lengths 5, 9, 2, 7, 30 in order of length: 2 x 5 fits; 3 x 7 and 2 x 9 do not; 30 stands alone
-    assert batches == [[2, 0], [3], [1], [4]]
-    hidden, ids = fm.states(policy, [[1], [2]], [[5, 6, 7], [8]], [[True, False, True], [True]], [1, 0])
+    assert [names for *_, names in batches] == [("c", "a"), ("d",), ("b",), ("e",)]
+    assert batches[0][0] == ([1], [1] * 4) and batches[0][1] == ([2], [0])
+    hidden, ids = policy.hidden([[2], [1]], [[8], [5, 6, 7]], [[True], [True, False, True]])
     assert ids.tolist() == [8, 5, 7] and hidden.shape == (3, 32)
 
 
@@ -394,7 +407,7 @@ def test_a_batch_without_sampled_tokens_gives_zeros(policy):
         for metrics in (fm.fd_backward(policy, prompts, prompts, completions, sampled),
                         fm.grpo_backward(policy, prompts, completions, sampled, [1.] * len(prompts))):
             assert set(metrics.values()) == {0}
-    assert set(fm.sft_backward(policy, [[3]], [[]]).values()) == {0}
+    assert set(sft_backward(policy, [[3]], [[]], [[]]).values()) == {0}
     assert all(p.grad is None for p in policy.student)
     fm.fd_backward(policy, [[3], [3]], [[3], [3]], [[], [7, 0]], [[], [True, True]])  # an empty row beside a full one
     assert all(p.grad.isfinite().all() for p in policy.student)
@@ -411,7 +424,7 @@ def test_rows_longer_than_the_model_are_refused(policy):
 @pytest.mark.parametrize("kl_coef", [0, 0.7])
 def test_grpo_is_reinforce_with_k3_to_the_frozen_student(policy, kl_coef):
     shake(policy, "student", 0)
-    policy.freeze_reference()
+    freeze_reference(policy)
     shake(policy, "student", 1, .1)
     prompts, _, completions, sampled = ([rows[i] for i in (2, 0, 4, 1, 3)] for rows in batch())  # not in order of length
     advantages, loss, kl, n = torch.tensor([1., -1, .5, 0, 2]), 0, 0, sum(map(sum, sampled))
@@ -436,7 +449,7 @@ def test_the_kl_reference_is_the_base_until_a_student_is_frozen(policy):
     prompts, _, completions, sampled = batch()
     run = lambda: fm.grpo_backward(policy, prompts, completions, sampled, [0.] * 5, 1)["kl_ref"]
     assert run() > .01
-    policy.freeze_reference()
+    freeze_reference(policy)
     assert run() == pytest.approx(0, abs=1e-6)  # GRPO over FD starts at its own reference
     shake(policy, "student", 1)
     assert run() > .01  # and the reference does not follow
@@ -448,11 +461,11 @@ def test_supervised_loss_is_the_mean_over_all_tokens_and_trains_the_stop_token(f
     nll = torch.cat([-plain_logits(policy, x, y).log_softmax(-1).gather(-1, torch.tensor(y)[:, None]) for x, y in zip(prompts, completions)])
     nll.mean().backward()
     expected = take_grads(policy)
-    assert fm.sft_backward(policy, prompts, completions, 40)["loss"] == pytest.approx(nll.mean().item(), rel=1e-4)
+    assert sft_backward(policy, prompts, completions, [[True] * len(c) for c in completions], 40)["loss"] == pytest.approx(nll.mean().item(), rel=1e-4)
     assert_close(take_grads(policy), expected, 1e-4)
     prompt, metrics = [5, 6, 7], None
     for _ in range(30):  # pad == eos == 0: the model must still learn to stop
-        metrics = fm.sft_backward(policy, [prompt] * 2, [[8, 0], [8, 9, 0]])
+        metrics = sft_backward(policy, [prompt] * 2, [[8, 0], [8, 9, 0]], [[True] * 2, [True] * 3])
         with torch.no_grad():
             for p, g in zip(policy.student, take_grads(policy)):
                 p -= .2 * g
@@ -463,6 +476,10 @@ def test_supervised_loss_is_the_mean_over_all_tokens_and_trains_the_stop_token(f
 # ----------------------------------------------------------------------------------------------------------------------
 # 4. Policy: adapters, roles, files
 # ----------------------------------------------------------------------------------------------------------------------
+def targets(policy):
+    return [n.removesuffix(".lora_A.weight") for n in runs.trained_names(policy) if n.endswith("lora_A.weight")]
+
+
 def frozen_state(policy):
     return {n: t.clone() for n, t in policy.model.state_dict().items() if "lora_" not in n}
 
@@ -478,7 +495,7 @@ def step(policy, lr=.1):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_linear_layer_but_the_head_gets_an_adapter_that_starts_as_nothing(folders, family):
     policy = fm.Policy(folders[family], rank=4)
-    assert len(policy.targets) == 14 and len(policy.student) == 28  # 7 in each of 2 layers
+    assert len(targets(policy)) == 14 and len(policy.student) == 28  # 7 in each of 2 layers
     base = FAMILIES[family][1].from_pretrained(folders[family])
     ids = torch.tensor([[3, 4, 5]])
     for who in ("student", "teacher", "base", "reference"):
@@ -490,8 +507,8 @@ def test_every_linear_layer_but_the_head_gets_an_adapter_that_starts_as_nothing(
 
 def test_b_moves_at_the_first_step_and_a_at_the_second_and_nothing_else_ever(policy):
     before, base, teacher = [p.detach().clone() for p in policy.student], frozen_state(policy), copy.deepcopy(policy.teacher)
-    moved = lambda: {n.split(".")[-2] for n, p, q in zip(policy.names, policy.student, before) if not torch.equal(p, q)}
-    still = lambda: {n.split(".")[-2] for n, p, q in zip(policy.names, policy.student, before) if torch.equal(p, q)}
+    moved = lambda: {n.split(".")[-2] for n, p, q in zip(runs.trained_names(policy), policy.student, before) if not torch.equal(p, q)}
+    still = lambda: {n.split(".")[-2] for n, p, q in zip(runs.trained_names(policy), policy.student, before) if torch.equal(p, q)}
     step(policy)
     assert (moved(), still()) == ({"lora_B"}, {"lora_A"})  # B = 0, so A has no gradient yet
     step(policy)
@@ -499,7 +516,7 @@ def test_b_moves_at_the_first_step_and_a_at_the_second_and_nothing_else_ever(pol
     assert all(torch.equal(t, base[n]) for n, t in frozen_state(policy).items())
     assert all(torch.equal(t, b) for t, b in zip(policy.teacher, teacher))
     assert all(p.grad is None for n, p in policy.model.named_parameters() if "lora_" not in n)
-    policy.update_teacher(.9)
+    fm.ema_update_(policy.teacher, policy.student, .9)
     assert_close(policy.teacher, [.9 * b + .1 * s.detach() for b, s in zip(teacher, policy.student)], 1e-6)
 
 
@@ -527,15 +544,16 @@ def test_gradient_checkpointing_changes_no_gradient_and_recomputes_as_the_studen
     shake(policy, "student", 0)
     shake(policy, "teacher", 1)
     calls = []
-    policy.blocks[0].self_attn.register_forward_hook(lambda *_: calls.append(policy.active))
+    blocks = policy.model.base_model.layers
+    blocks[0].self_attn.register_forward_hook(lambda *_: calls.append(policy.active))
     fm.fd_backward(policy, *batch())
     plain, plain_calls = take_grads(policy), calls[:]
     calls.clear()
-    policy.checkpointing = True
+    policy.body = cuda.Recomputing(policy.model)
     fm.fd_backward(policy, *batch())
     assert_close(take_grads(policy), plain, 1e-6)
     assert plain_calls == ["teacher", "student"] and calls == ["teacher", "student", "student"]
-    assert not any(m.training for m in policy.blocks) and len(fm.sample(policy, [[3]], 4)[0][0]) > 0
+    assert not any(m.training for m in blocks) and len(fm.sample(policy, [[3]], 4)[0][0]) > 0
 
 
 def test_adapters_load_in_peft_with_the_same_logits(policy, folders, tmp_path):
@@ -544,7 +562,7 @@ def test_adapters_load_in_peft_with_the_same_logits(policy, folders, tmp_path):
     shake(policy, "teacher", 1)
     ids = torch.tensor([[3, 4, 5, 6]])
     for who in ("student", "teacher"):
-        policy.save(tmp_path / who, who)
+        runs.save_adapters(policy, tmp_path / who, who)
         theirs = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(folders["llama"]), tmp_path / who)
         with policy.act_as(who), torch.no_grad():
             torch.testing.assert_close(theirs(ids).logits, policy.model(ids).logits, rtol=1e-4, atol=1e-4)
@@ -553,10 +571,10 @@ def test_adapters_load_in_peft_with_the_same_logits(policy, folders, tmp_path):
 
 def test_peft_adapters_load_here_with_the_same_logits(policy, folders, tmp_path):
     from peft import LoraConfig, get_peft_model
-    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(r=4, lora_alpha=fm.LORA_ALPHA, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     theirs = get_peft_model(LlamaForCausalLM.from_pretrained(folders["llama"]), config)
     theirs.save_pretrained(tmp_path)
-    policy.load(tmp_path)
+    runs.load_adapters(policy, tmp_path)
     ids = torch.tensor([[3, 4, 5, 6]])
     torch.testing.assert_close(policy.model(ids).logits, theirs.eval()(ids).logits, rtol=1e-4, atol=1e-4)
 
@@ -567,16 +585,16 @@ def test_saved_roles_come_back_bit_for_bit_into_the_same_tensors(folders, tmp_pa
     tensors = [p.data_ptr() for p in other.student]
     for seed, who in enumerate(("student", "teacher")):
         shake(policy, who, seed)
-        policy.save(tmp_path / who, who)
-        other.load(tmp_path / who, who)
+        runs.save_adapters(policy, tmp_path / who, who)
+        runs.load_adapters(other, tmp_path / who, who)
         assert all(torch.equal(a, b) for a, b in zip(policy.roles[who], other.roles[who], strict=True))
     assert [p.data_ptr() for p in other.student] == tensors
     with torch.no_grad():
-        assert torch.equal(policy.hidden([[3, 4]], [[5]]), other.hidden([[3, 4]], [[5]]))
+        assert torch.equal(policy.hidden([[3, 4]], [[5]], [[True]])[0], other.hidden([[3, 4]], [[5]], [[True]])[0])
     with pytest.raises(ValueError, match="--lora-rank"):
-        fm.Policy(folders["llama"], rank=2).load(tmp_path / "student")
+        runs.load_adapters(fm.Policy(folders["llama"], rank=2), tmp_path / "student")
     with pytest.raises(ValueError, match="missing"):
-        other.load(tmp_path / "nowhere")
+        runs.load_adapters(other, tmp_path / "nowhere")
 
 
 def test_rank_zero_trains_every_weight_against_a_teacher_of_its_own(folders, tmp_path):
@@ -588,23 +606,23 @@ def test_rank_zero_trains_every_weight_against_a_teacher_of_its_own(folders, tmp
     fm.fd_backward(policy, *data, top_k=5, tail="bucket", micro_tokens=40)
     assert_close(take_grads(policy), grads, 2e-4)
     step(policy, 1e-3)
-    assert all(not torch.equal(p, b) for n, p, b in zip(policy.names, policy.student, before))
+    assert all(not torch.equal(p, b) for n, p, b in zip(runs.trained_names(policy), policy.student, before))
     for who in ("teacher", "base"):
         assert all(torch.equal(t, b) for t, b in zip(policy.roles[who], before))
-    policy.save(tmp_path)
+    runs.save_adapters(policy, tmp_path)
     assert torch.equal(fm.Policy(str(tmp_path), rank=4).head, policy.head)  # what SFT writes is a model to start from
 
 
 def test_four_bit_weights_train_their_adapters_and_stay_bit_identical(folders):
     from bitsandbytes.functional import dequantize_4bit
     policy = fm.Policy(folders["llama"], rank=4, quantize="nf4")
-    assert {type(policy.model.get_submodule(n).base).__name__ for n in policy.targets} == {"Linear4bit"}
+    assert {type(policy.model.get_submodule(n).base).__name__ for n in targets(policy)} == {"Linear4bit"}
     assert policy.head.dtype == torch.float32  # the head is not quantised
     policy.model.eval()
     before, logits = frozen_state(policy), policy.model(torch.tensor([[3, 4, 5]])).logits.detach()
     plain = fm.Policy(folders["llama"], rank=4)
     assert not torch.allclose(plain.model(torch.tensor([[3, 4, 5]])).logits, logits)  # NF4 rounds
-    for name in policy.targets:  # the same model, its rounded weights written out
+    for name in targets(policy):  # the same model, its rounded weights written out
         weight = policy.model.get_submodule(name).base.weight
         plain.model.get_submodule(name).base.weight.data = dequantize_4bit(weight.data, weight.quant_state)
     torch.testing.assert_close(plain.model(torch.tensor([[3, 4, 5]])).logits, logits, rtol=1e-3, atol=1e-3)
@@ -633,9 +651,9 @@ def test_models_and_settings_that_cannot_work_are_refused_in_one_line(tmp_path):
     assert provers.resolve("deepseek-prover-1.5b")[0] == "deepseek-ai/DeepSeek-Prover-V1.5-SFT"
     assert provers.resolve("owner/name-1.5B")[0] == "owner/name-1.5B"
     for call in (lambda: provers.resolve("gpt-17"), lambda: provers.resolve("./no/such/folder"),
-                 lambda: fm.Policy(str(tmp_path)), lambda: fm.Policy("owner/no-such-model-here"),
-                 lambda: fm.Policy("tiny", quantize="int3"), lambda: fm.Policy("tiny", rank=-1),
-                 lambda: fm.Policy("tiny", rank=0, quantize="nf4")):
+                 lambda: provers.load(str(tmp_path)), lambda: provers.load("owner/no-such-model-here"),
+                 lambda: provers.load("tiny", quantize="int3"), lambda: provers.load("tiny", rank=-1),
+                 lambda: provers.load("tiny", rank=0, quantize="nf4")):
         with pytest.raises(ValueError) as error:
             call()
         assert "\n" not in str(error.value) and len(str(error.value)) > 20
@@ -702,7 +720,7 @@ def test_sampled_frequencies_are_the_softmax(policy):
     uniforms = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for temperature in (1, .5):
         p = (logits.double() / temperature).softmax(-1)
-        tokens = fm.pick(logits.expand(n, -1), uniforms, temperature)
+        tokens = fm.pick_token(logits.expand(n, -1), uniforms, temperature)
         share = torch.bincount(tokens, minlength=260) / n
         assert ((share - p).abs() < 5 * (p * (1 - p) / n).sqrt() + 1e-9).all()  # five standard errors, token by token
 
@@ -710,7 +728,7 @@ def test_sampled_frequencies_are_the_softmax(policy):
 def test_a_token_of_zero_probability_is_never_drawn():
     logits = torch.full((2, 4), -math.inf)
     logits[:, 2] = 0
-    assert fm.pick(logits, torch.tensor([0., 1 - 2**-53], dtype=torch.float64)).tolist() == [2, 2]
+    assert fm.pick_token(logits, torch.tensor([0., 1 - 2**-53], dtype=torch.float64)).tolist() == [2, 2]
 
 
 def test_sampling_is_seeded_and_rows_do_not_disturb_each_other(policy):

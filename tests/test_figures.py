@@ -31,7 +31,7 @@ def table(monkeypatch):
 
 @pytest.fixture
 def config(tmp_path):
-    few = (ROOT / "data" / "toy_test.jsonl").read_text().splitlines(True)[:4]
+    few = (ROOT / "toy" / "test.jsonl").read_text().splitlines(True)[:4]
     (tmp_path / "few.jsonl").write_text("".join(few))
     return figures.Config(
         quick=True,

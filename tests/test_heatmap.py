@@ -15,18 +15,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval as evaluation
 import train
-from extras import heatmap
+from extras.heatmap import layout, models, page as pages, terminal
+from feedback import build_prompt
 from lean_env import Theorem
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ROOT / "data" / "tiny"
+TINY = ROOT / "toy" / "tiny"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Two steps that both attempt the same eight theorems, with a student far enough from its teacher to tell them apart."""
     folder = tmp_path_factory.mktemp("heat")
-    (folder / "eight.jsonl").write_text("".join((ROOT / "data" / "toy_train.jsonl").read_text().splitlines(True)[:8]))
+    (folder / "eight.jsonl").write_text("".join((ROOT / "toy" / "train.jsonl").read_text().splitlines(True)[:8]))
     return train.train(train.Config(out=str(folder / "run"), data=str(folder / "eight.jsonl"), steps=2, prompts_per_step=8, max_new_tokens=32,
                                     eval_every=0, lora_rank=4, lr=1e-2, warmup=0, ema_alpha=0.5, ema_every=2))
 
@@ -135,14 +136,15 @@ def test_the_keyboard_reaches_every_token_with_one_stop_of_the_tab_key(run):
 
 def test_a_class_is_a_sign_and_a_factor_of_the_legend(run):
     for factor, strength in {1.05: 0, 1.15: 1, 1.95: 1, 2.05: 2, 4.9: 2, 5.1: 3, 19: 3, 21: 4, 1e9: 4}.items():
-        assert heatmap.level(math.log(factor)) == strength and heatmap.level(-math.log(factor)) == -strength
-    legend = re.search(r'<div class="legend">(.*?)</div>', show(run)["page"].read_text())[1]
+        assert layout.level(math.log(factor)) == strength and layout.level(-math.log(factor)) == -strength
+    legend = re.search(r'<div class="legend">(.*?)</div>', show(run)["page"].read_text(), re.DOTALL)[1]
     assert re.sub(r"<[^>]*>", " ", legend).split() == "teacher finds it less likely ≥20× 5× 2× 1.1× same 1.1× 2× 5× ≥20× more likely".split()
 
 
 def test_strength_and_sign_can_be_told_without_colour(run):
-    rules = dict(re.findall(r"\.end \.end(-?\d)\{(.*?)\}", show(run)["page"].read_text()))
-    widths = {int(n): re.search(r"border-(top|bottom):(\d)px", rule).groups() for n, rule in rules.items()}
+    page = show(run)["page"].read_text()
+    rules = dict(re.findall(r"\.end \.end(-?\d), \.start \.start\1 \{(.*?)\}", page, re.DOTALL))
+    widths = {int(n): re.search(r"border-(top|bottom): (\d)px", rule).groups() for n, rule in rules.items()}
     assert {n: side for n, (side, _) in widths.items()} == {n: "top" if n > 0 else "bottom" for n in (-4, -3, -2, -1, 1, 2, 3, 4)}
     assert [int(widths[n][1]) for n in (1, 2, 3, 4)] == sorted({int(widths[n][1]) for n in (-1, -2, -3, -4)})
 
@@ -151,7 +153,7 @@ def test_strength_and_sign_can_be_told_without_colour(run):
         r, g, b = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
     for rule in rules.values():
-        back, ink = (luminance(re.search(rf"(?:^|;){name}:(#\w+)", rule)[1]) for name in ("background", "color"))
+        back, ink = (luminance(re.search(rf"(?:^|\s){name}: (#\w+)", rule)[1]) for name in ("background", "color"))
         assert (max(back, ink) + 0.05) / (min(back, ink) + 0.05) >= 4.5
 
 
@@ -174,24 +176,24 @@ def test_leans_messages_stand_at_the_line_and_column_that_lean_named(run):
 def test_a_message_about_a_chat_answer_points_into_the_proof_inside_it():
     statement, answer = "theorem t (p : Prop) : p → p", "I use foo.\n```lean4\ntheorem t (p : Prop) : p → p := by\n  intro h\n  foo h\n```\nDone: foo."
     shown = f"{statement} := by\n{answer}"
-    offset = heatmap.place({"statement": statement, "text": answer}, {"line": 3, "column": 2})  # in "... := by\n  intro h\n  foo h"
+    offset = layout.place({"statement": statement, "text": answer}, {"line": 3, "column": 2})  # in "... := by\n  intro h\n  foo h"
     assert shown[offset:].startswith("foo h\n```") and shown[:offset].endswith("intro h\n  ")
-    assert heatmap.place({"statement": statement, "text": answer}, {"line": 1, "column": 0}) == 0
-    late = heatmap.place({"statement": statement, "text": "  exact (\n"}, {"line": 9, "column": 0})  # beyond the end: still shown
-    assert any(marks == [0] for line in heatmap.lay_out(f"{statement} := by\n", ["  exact (\n"], [late]) for _, _, marks in line)
+    assert layout.place({"statement": statement, "text": answer}, {"line": 1, "column": 0}) == 0
+    late = layout.place({"statement": statement, "text": "  exact (\n"}, {"line": 9, "column": 0})  # beyond the end: still shown
+    assert any(marks == [0] for line in layout.lay_out(f"{statement} := by\n", ["  exact (\n"], [late]) for _, _, marks in line)
 
 
 def test_the_worked_example_of_lay_out():
-    assert heatmap.lay_out("a\n", ["b\n ", "c"], [3]) == [[["a", None, []]], [["b", 0, []], ["⏎", 0, [0]]], [[" ", 0, []], ["c", 1, []]]]
+    assert layout.lay_out("a\n", ["b\n ", "c"], [3]) == [[["a", None, []]], [["b", 0, []], ["⏎", 0, [0]]], [[" ", 0, []], ["c", 1, []]]]
 
 
 def test_tokens_that_split_a_character_join_to_the_text():
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     ids = tokenizer.encode("  exact ⟨🦆, h⟩", add_special_tokens=False)
-    parts = heatmap.pieces(tokenizer, ids)
+    parts = layout.pieces(tokenizer, ids)
     assert len(parts) == len(ids) and "".join(parts) == tokenizer.decode(ids) == "  exact ⟨🦆, h⟩"
     assert "" in parts and "🦆" in "".join(parts) and not any("\ufffd" in part for part in parts)
-    cut = heatmap.pieces(tokenizer, ids[: parts.index("🦆")])  # an attempt that was cut inside the character
+    cut = layout.pieces(tokenizer, ids[: parts.index("🦆")])  # an attempt that was cut inside the character
     assert "".join(cut) == tokenizer.decode(ids[: parts.index("🦆")])
 
 
@@ -214,7 +216,7 @@ def test_hostile_text_stays_text(run, tmp_path, capsys):
     shown = "".join(cell[0] for _, cell in sorted(page.attempts[0].items())).replace("▯", "")  # a token inside a character
     assert shown == text.replace("\x1b", "␛").replace("\u202e", "\ufffd").replace("\n", "⏎")
     look["attempts"][0]["tokens"][0]["text"] = evil  # a vocabulary with such a token: it must not end the script that holds it
-    page = Page(heatmap.as_page(look))
+    page = Page(pages.as_page(look))
     assert [tag for tag, _ in page.tags].count("script") == 2 and json.loads(page.scripts[0])[0][0]["text"] == evil
     show(folder, text=True)
     printed = capsys.readouterr().out
@@ -233,8 +235,8 @@ def test_the_terminal_shows_the_same_attempts_signs_and_numbers(run, capsys):
     strong = [(view, token) for view in ("end", "start") for token in attempt["tokens"] if abs(token[view]["d"]) >= math.log(2)]
     assert strong and all(f"{view:5} {'▲' if token[view]['d'] > math.log(5) else '▼' if token[view]['d'] < -math.log(5) else '+' if token[view]['d'] > 0 else '-'} "
                           f"{token[view]['d']:+.2f}" in printed for view, token in strong)
-    assert "\033[" in heatmap.as_text(look, colour=True)
-    assert re.sub(r"\033\[[\d;]*m", "", heatmap.as_text(look, colour=True)) == heatmap.as_text(look)
+    assert "\033[" in terminal.as_text(look, colour=True)
+    assert re.sub(r"\033\[[\d;]*m", "", terminal.as_text(look, colour=True)) == terminal.as_text(look)
 
 
 def test_without_a_name_the_first_problem_of_the_last_step_is_shown_and_the_others_are_named(run, capsys):
@@ -254,12 +256,12 @@ def test_an_attempt_without_feedback_is_shown_as_one_that_taught_nothing(run, tm
 
 def test_a_header_that_only_the_data_knows_is_found_there_and_missed_when_it_is_gone(run, tmp_path):
     row, policy = rows_of(run)[0], evaluation.load_run(str(run), "student", "none")[0]
-    prompt = heatmap.build_prompt(policy.tokenizer, Theorem(row["name"], row["statement"], "open Nat"), None)
+    prompt = build_prompt(policy.tokenizer, Theorem(row["name"], row["statement"], "open Nat"), None)
     folder, data = copy_of(run, tmp_path / "run", row | {"prompt_ids": prompt}), tmp_path / "data.jsonl"
     config = json.loads((folder / "config.json").read_text()) | {"data": str(data)}
     (folder / "config.json").write_text(json.dumps(config))
     data.write_text(json.dumps({"name": row["name"], "statement": row["statement"], "header": "open Nat"}))
-    theirs = heatmap.prompts_of(policy, config, row | {"prompt_ids": prompt})[1]
+    theirs = models.prompts_of(policy, config, row | {"prompt_ids": prompt})[1]
     assert policy.tokenizer.decode(theirs).startswith("open Nat\n/- 1. ")
     assert len(show(folder)["attempts"]) == 1
     data.write_text(json.dumps({"name": row["name"], "statement": row["statement"], "header": "open List"}))

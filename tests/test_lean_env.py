@@ -1,7 +1,6 @@
 """The embedded Lean (real Lean 4 out of the wheel) and the rules by which a proof counts."""
 import json
 import os
-import runpy
 import shutil
 import socket
 import subprocess
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import lean_env
+from lean import child, guard, process
+from lean.embedded import mangle
+from lean.text import tokens
 from lean_env import LeanEnv, Theorem
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,8 +127,8 @@ def test_goals_print_with_notation(env):
 @pytest.fixture
 def processes(monkeypatch):
     """The sizes of the batches that were given to a Lean process, in order."""
-    sizes, lean = [], LeanEnv._lean
-    monkeypatch.setattr(LeanEnv, "_lean", lambda self, jobs: (sizes.append(len(jobs)), lean(self, jobs))[1])
+    sizes, lean = [], LeanEnv.ask
+    monkeypatch.setattr(LeanEnv, "ask", lambda self, jobs: (sizes.append(len(jobs)), lean(self, jobs))[1])
     return sizes
 
 
@@ -181,8 +182,8 @@ def test_cheats_are_named(env):
 
 
 def test_what_slips_through_the_word_list_is_caught_by_the_axioms(env, monkeypatch):
-    monkeypatch.setattr(lean_env, "CHEAT", set())
-    monkeypatch.setattr(lean_env, "CHEAT_NAMES", set())
+    monkeypatch.setattr(guard, "CHEAT", set())
+    monkeypatch.setattr(guard, "CHEAT_NAMES", set())
     texts = "sorryAx p false", "by\n  sorry", "«sorryAx» p true"
     verdicts = env.check([(theorem("(p : Prop) : p"), text) for text in texts])
     file = env.check_file(theorem("(p : Prop) : p"), "axiom bad : False\ntheorem t (p : Prop) : p := bad.elim")
@@ -270,7 +271,7 @@ sys.exit(3 if "odd_exit" in text else out.returncode)
 
 @pytest.fixture
 def fake(env, tmp_path):
-    argv = [sys.executable, "-I", "-S", str(lean_env.NATIVE), "--lean", "60", str(2**33), *env.argv]
+    argv = [sys.executable, "-I", "-S", str(process.CHILD), "60", str(2**33), *env.argv]
     script = tmp_path / "lean"
     with socket.create_server(("127.0.0.1", 0)) as server:  # somebody to talk to
         values = dict(python=sys.executable, log=str(tmp_path), core=env.env["LEAN_PATH"], argv=argv,
@@ -336,10 +337,11 @@ def test_lean_sees_no_keys_no_stdin_and_has_limits_and_a_folder_of_its_own(fake,
         assert (tmp_path / "network").read_text() == "Operation not permitted\n"
 
 
-CONFINED = sys.platform == "linux" and os.uname().machine in lean_env.native.CALLS
+CONFINED = sys.platform == "linux" and os.uname().machine in child.CALLS
 CONFINE = """
-import ctypes, os, runpy, socket, subprocess, threading
-assert runpy.run_path({native!r})["confine"](ctypes.CDLL(None), alone={alone})
+import ctypes, os, socket, subprocess, threading
+from lean.child import confine
+assert confine(ctypes.CDLL(None), alone={alone})
 def attempt(name, action):
     try:
         action()
@@ -356,8 +358,8 @@ attempt("thread", lambda: threading.Thread(target=int).start())
 @pytest.mark.skipif(not CONFINED, reason="the kernel's filter of system calls is for Linux on x86-64 and aarch64")
 def test_the_embedded_lean_starts_no_process_and_no_lean_reaches_the_network():
     def confined(alone):
-        code = CONFINE.format(native=str(lean_env.NATIVE), alone=alone)
-        run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+        code = CONFINE.format(alone=alone)
+        run = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         return dict(line.split() for line in run.stdout.splitlines())
 
@@ -432,11 +434,11 @@ def test_a_whole_file_must_prove_our_statement(env):
 
 
 def test_the_reader_of_tokens_knows_comments_strings_and_names():
-    assert lean_env.tokens("by exact sorry_not -- sorry") == ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
+    assert tokens("by exact sorry_not -- sorry") == ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
     text = "f'.x₁ /- a /- b -/ c -/ \"(\" 'x' «a b».c r#\"\")\"#"
-    assert [word for word, _ in lean_env.tokens(text)[0]] == ["f'.x₁", "«a b».c"]
-    assert not any(lean_env.tokens(text)[1] for text in ("(", ")", "⟨)", "/- /- -/", "\"", "-/"))
-    assert all(lean_env.tokens(text)[1] for text in ("([])", "'('", "\"(\"", "-- ("))
+    assert [word for word, _ in tokens(text)[0]] == ["f'.x₁", "«a b».c"]
+    assert not any(tokens(text)[1] for text in ("(", ")", "⟨)", "/- /- -/", "\"", "-/"))
+    assert all(tokens(text)[1] for text in ("([])", "'('", "\"(\"", "-- ("))
 
 
 def test_the_library_is_built_once_when_two_processes_want_it_at_once(env, tmp_path):
@@ -449,7 +451,6 @@ def test_the_library_is_built_once_when_two_processes_want_it_at_once(env, tmp_p
 
 
 def test_native_names_are_found_by_leans_rule():
-    mangle = runpy.run_path(str(lean_env.NATIVE))["mangle"]
     assert mangle("Lean.Parser.Tactic.rwSeq") == "l_Lean_Parser_Tactic_rwSeq"
     assert mangle("term_∧_") == "l_term___u2227__"
     assert mangle("Lean.Parser.Tactic.tactic_<;>_") == "l_Lean_Parser_Tactic_tactic___x3c_x3b_x3e__"

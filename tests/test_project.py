@@ -9,7 +9,8 @@ import pytest
 
 import eval as evaluation
 import train
-from extras import datasets, project
+from extras import datasets
+from lean import project
 from lean_env import LeanEnv, Theorem
 
 ROOT = Path(__file__).resolve().parent.parent

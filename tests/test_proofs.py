@@ -1,4 +1,4 @@
-"""extras/proofs.py: what it writes for an external checker compiles with real Lean, says what was proved, and nothing else."""
+"""lean/proofs.py: what it writes for an external checker compiles with real Lean, says what was proved, and nothing else."""
 import json
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import train
-from extras import proofs
+from lean import proofs
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def run(tmp_path):
 
 
 def test_every_proof_becomes_a_challenge_and_a_solution_that_real_lean_compiles(run):
-    done = subprocess.run([sys.executable, "extras/proofs.py", str(run)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "lean.proofs", str(run)], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout == f"3 proofs in {run / 'proofs'}\n", done.stderr
     env = LeanEnv(lean="wheel", timeout=20)
     for n, name in enumerate(("t", "t", "Two.t"), 1):
@@ -76,5 +76,5 @@ def test_the_files_are_made_anew_and_where_there_is_nothing_one_line_says_so(run
         proofs.write(run)
     with pytest.raises(ValueError, match="Give the folder of a run"):
         proofs.write(tmp_path_factory.mktemp("empty"))
-    done = subprocess.run([sys.executable, "extras/proofs.py", str(run / "none")], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "lean.proofs", str(run / "none")], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.startswith("proofs.py: ") and done.stderr.count("\n") == 1

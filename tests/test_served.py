@@ -85,7 +85,7 @@ def connect(server, style, **options):
 def test_raw_and_chat_models_are_asked_in_their_format_and_judged_by_lean(env):
     raw = {"": "", "a": "  intro h\n  exact h", "b": "  intro h k\n  exact k", "c": "  intro h\n  exact h.left\n", "d": "  sorry"}
     with Server(lambda path, body: completion(raw[name_of(body)])) as server:
-        rollouts = connect(server, "fence")(env, THEOREMS, 50, 0)
+        rollouts = connect(server, "fence")(None, env, THEOREMS, 50, None)
         assert [r.verdict.status for r in rollouts] == ["proved", "rejected", "proved", "cheat"]
     assert {path for path, _ in server.asked} == {"/v1/completions"} and len(server.asked) == 5
     body = next(body for _, body in server.asked if name_of(body) == "a")
@@ -95,7 +95,7 @@ def test_raw_and_chat_models_are_asked_in_their_format_and_judged_by_lean(env):
     answer = "<think>```lean4\nby simp\n```</think>\nSo:\n```lean4\n{} := {}\n```"
     whole = {t.name: answer.format(t.statement, t.proof) for t in THEOREMS}
     with Server(lambda path, body: chat(whole.get(name_of(body)))) as server:  # null for the first, as of a cut thought
-        assert [r.verdict.status for r in connect(server, "auto")(env, THEOREMS, 50, 0)] == ["proved"] * 4
+        assert [r.verdict.status for r in connect(server, "auto")(None, env, THEOREMS, 50, None)] == ["proved"] * 4
     assert {path for path, _ in server.asked} == {"/v1/chat/completions"} and "stop" not in server.asked[-1][1]
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_fails_on_most_requests_stops_the_evaluation(env):
     with Server(lambda path, body: (400, "no") if name_of(body) else completion("")) as server:
         roll_out = connect(server, "plain", max_parallel=2)
         with pytest.raises(SystemExit, match="HTTP 400"):
-            roll_out(env, THEOREMS * 10, 50, 0)
+            roll_out(None, env, THEOREMS * 10, 50, None)
     assert len(server.asked) < 20
 
 

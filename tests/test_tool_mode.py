@@ -45,7 +45,7 @@ NAT = Theorem("t", "theorem t (a b : Nat) : a + b = b + a", None, "by\n  exact N
 def test_a_search_is_answered_with_real_lines_that_no_loss_touches(policy, env, monkeypatch):
     stops = scripted(policy, monkeypatch, ["#rg add_comm\ngarbage that is never sampled", "  exact Nat.add_comm b a"],
                      ["  exact Nat.add_comm a b"])
-    one, two = tool_mode.roll_out(policy, env, [NAT, NAT], 160, 0)
+    one, two = tool_mode.roll_out(policy, env, [NAT, NAT], 160, torch.Generator())
     assert stops == [True, False, False]
     assert one.verdict.status == "proved" and two.verdict.status == "rejected" and one.finished and two.finished
     assert one.text == "  exact Nat.add_comm a b" and "garbage" not in one.conversation
@@ -57,7 +57,7 @@ def test_a_search_is_answered_with_real_lines_that_no_loss_touches(policy, env, 
 
 def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(policy, env, monkeypatch):
     scripted(policy, monkeypatch, ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"], ["#compile a.lean\n"], [""])
-    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, 0)
+    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, torch.Generator())
     assert rollout.verdict.status == "proved", rollout.conversation
     assert "wrote a.lean" in rollout.conversation and "It compiles and proves the theorem." in rollout.conversation
     assert rollout.file == f"{NAT.statement} := Nat.add_comm a b\n" and extract_proof(rollout.text) == "Nat.add_comm a b"
@@ -68,23 +68,23 @@ def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(po
 
 def test_a_wrong_last_word_after_a_right_file_is_not_what_feedback_praises(policy, env, monkeypatch):
     scripted(policy, monkeypatch, ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"], ["  exact Nat.add_comm b a"])
-    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, 0)
+    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, torch.Generator())
     assert rollout.verdict.status == "proved" and extract_proof(rollout.text) == "Nat.add_comm a b"
 
 
 def test_tool_output_and_turns_are_limited(policy, env, monkeypatch):
     scripted(policy, monkeypatch, *[["#rg add\n"]] * 3)
-    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 60, 0)  # the output of the first search fills it
+    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 60, torch.Generator())  # the output of the first search fills it
     assert len(rollout.completion_ids) == 60 and not rollout.finished and rollout.verdict.status == "rejected"
     monkeypatch.setattr(tool_mode, "TURNS", 2)
     scripted(policy, monkeypatch, *[["#compile b.lean\n"]] * 3)
-    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 300, 0)
+    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 300, torch.Generator())
     assert rollout.conversation.count("there is no b.lean") == 2 and rollout.conversation.endswith("#compile b.lean\n"), "the third is not run"
 
 
 def test_student_and_teacher_prompts_both_tell_of_the_tools_and_lean_does_not_mind(policy, env, monkeypatch):
     scripted(policy, monkeypatch, ["  exact Nat.add_comm a b"])
-    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 80, 0)
+    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 80, torch.Generator())
     assert rollout.verdict.status == "proved" and policy.tokenizer.decode(rollout.prompt_ids).startswith(tool_mode.BRIEF)
     assert rollout.theorem.header.startswith(tool_mode.BRIEF)
     assert tool_mode.equip(rollout.theorem, env, policy) == rollout.theorem, "twice is as good as once"
@@ -93,7 +93,7 @@ def test_student_and_teacher_prompts_both_tell_of_the_tools_and_lean_does_not_mi
 def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypatch):
     """The gradient with tool output masked equals the gradient of the definition: a sum over sampled tokens alone."""
     scripted(policy, monkeypatch, ["#rg add_comm\n"], ["  exact Nat.add_comm a b"])
-    (r,) = tool_mode.roll_out(policy, env, [NAT], 160, 0)
+    (r,) = tool_mode.roll_out(policy, env, [NAT], 160, torch.Generator())
     (told,) = make_feedback("tutor").write([r])
     teacher_prompt = tool_mode.build_prompt(policy.tokenizer, r.theorem, told, None, policy.style)
     policy.model.zero_grad(set_to_none=True)
@@ -124,7 +124,7 @@ def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypa
     block = f"private theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n{NAT.statement} := helper a b"
     scripted(policy, monkeypatch, [f"I say:\n```lean4\n{block}\n```\n", f"```lean4\n{NAT.statement} := Nat.add_comm a b\n```",
                                    f"```lean4\n{block} + 1\n```"])
-    one, two, three = tool_mode.roll_out(policy, env, [NAT] * 3, 400, 0)
+    one, two, three = tool_mode.roll_out(policy, env, [NAT] * 3, 400, torch.Generator())
     assert [r.verdict.status for r in (one, two, three)] == ["proved", "proved", "rejected"]
     assert one.file.strip() == block and two.file == "" and "helper" in one.text
 

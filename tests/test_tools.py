@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 from extras import tools
-from extras.tools import answer, final_verdict, final_verdicts, find_call, run_tool, run_tools, tool_output, tool_prompt
+from extras.tools import answer, final_verdicts, find_call, run_tools, tool_output, tool_prompt
 from lean_env import LeanEnv, Theorem
 
 T = Theorem("t", "theorem t (a b : Nat) : a * b = b * a")
 GOOD, WRONG = f"{T.statement} := Nat.mul_comm a b\n", f"{T.statement} := by\n  exact rfl\n"
+
+
+def run_tool(env, theorem, folder, name, args, **options):
+    return run_tools(env, [(theorem, folder, name, args)], **options)[0]
+
+
+def final_verdict(env, theorem, folder, text=""):
+    return final_verdicts(env, [(theorem, folder, text)])[0][0]
 
 
 @pytest.fixture(scope="module")

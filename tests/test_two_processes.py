@@ -91,7 +91,7 @@ def test_a_failure_in_one_process_ends_both(tmp_path):
 
 def test_statements_that_lean_cannot_read_are_left_out_for_both(tmp_path):
     """Imitation needs Lean for the validation only, which the first process does: the other must still pick from the same rows."""
-    rows = [json.loads(line) for line in (ROOT / "data" / "toy_train.jsonl").read_text().splitlines()[:6]]
+    rows = [json.loads(line) for line in (ROOT / "toy" / "train.jsonl").read_text().splitlines()[:6]]
     rows[1]["statement"] = "theorem t : Unheard of"
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:1]))

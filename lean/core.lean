@@ -6,7 +6,7 @@ with `prelude` has no `∧`, no `intro`, no `Nat`. This file gives them. Definit
 attributes with core Lean, so that a proof accepted here is accepted, unchanged, by a full Lean without imports.
 Lemmas are stated as core states them; the proofs are ours.
 
-Comments that begin with `! native` are tables. `native.py` (`expand_native`) replaces each by the lines
+Comments that begin with `! native` are tables. `embedded.py` (`expand_native`) replaces each by the lines
 that bind native code: parsers, macros and unexpanders that are compiled into the shared library, found by name.
 `data/README.md` explains how, and lists what is not here.
 -/

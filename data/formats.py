@@ -1,0 +1,309 @@
+"""Other people's rows: their field names, and their ways to write a statement and a proof.
+
+Every row becomes a Theorem, whose statement goes from `theorem` up to, not including, the `:=`
+that starts its proof.
+"""
+
+import json
+import re
+import textwrap
+
+from lean.guard import CHEAT, COMMAND
+from lean.text import CLOSING, OPENING, split_statement, tokens
+from lean_env import Theorem
+
+# Our name of a field -> theirs, the first that a row has. A statement in words (`statement` beside
+# `formal_statement`) loses.
+FIELDS = {
+    "statement": ("formal_statement", "lean4_formalization", "statement", "full_proof"),
+    "header": ("header", "lean4_src_header"),
+    "proof": ("proof", "formal_proof", "full_proof"),
+    "name": ("name", "problem_id", "theorem_name", "id", "uuid"),
+    "feedback": ("feedback",),
+}
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+}
+# What starts a command when it stands at the margin: the guard's words that are no tactics.
+TACTICS = "exact? apply? rw? try? hint observe? sorry admit stop native_decide run_tac by_elab"
+COMMANDS = (COMMAND | CHEAT) - set(TACTICS.split())
+# A line that ends with one of these goes on in the next, one that begins so goes on from the last.
+# Not `<;>`, which may stand at any column.
+UNFINISHED = set("by with from using at fun := => , | = + - / ∧ ∨ → ↔ ≠ ≤ ≥ ∈ ∘ $ :".split())
+
+
+# --- files
+def read_objects(path):
+    """(line number, object) of a jsonl file, or (place, object) of a json file with one list."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): "
+            "a jsonl or json file is expected"
+        ) from None
+
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        try:
+            numbered = list(enumerate(json.loads(text), 1))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+    else:
+        numbered = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                numbered.append((number, parse(line)))
+
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"{path}, line {number}: not a JSON object; one object per line is expected"
+            )
+    return numbered
+
+
+def parse(line):
+    """The JSON value of a line, or None."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def pick_split(entries, split, path):
+    """The theorems of `split`, where rows say which they belong to; all of them where none does.
+    Evaluation sets are not trained on. entries: [(row, theorem), ...]."""
+    belongs = [SPLITS.get(str(row.get("split")).lower()) for row, _ in entries]
+    there = set(belongs) - {None}
+    if not there:
+        return [theorem for _, theorem in entries]
+    if split not in there:
+        advice = ": it is for evaluation, train on something else (lean-workbook)"
+        raise ValueError(
+            f"{path} has no {split} rows, only {' and '.join(sorted(there))}"
+            + (advice if split == "train" else "")
+        )
+    return [theorem for (_, theorem), its in zip(entries, belongs) if its == split]
+
+
+def read_theorem(row, default_header=None):
+    """A row in anybody's field names -> Theorem. TypeError names a field that is missing or no
+    text, ValueError says why the statement cannot be read."""
+    ours = {field: read_field(row, field) for field in FIELDS}
+    header, statement, rest = "", ours["statement"], None
+    is_bare = re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S)  # as in our own files
+    if not is_bare:
+        header, statement, rest = split_theorem(statement)
+
+    theirs = ours["header"] or (default_header and default_header.strip())
+    # A statement may bring its own header (Goedel-V2's miniF2F has it in both fields).
+    repeats = theirs and header.startswith(theirs.strip() + "\n")
+    if repeats or "import" in words_of(header):
+        theirs = None
+    header = "\n".join(filter(None, (theirs, header))) or None
+
+    proof = None
+    if ours["proof"]:
+        proof = proof_term(ours["proof"], bare=rest is not None)
+    elif rest is not None and not is_stub(rest):
+        proof = rest.strip()
+    name = ours["name"] or words_of(statement)[1]
+    return Theorem(name, statement, header, proof, ours["feedback"])
+
+
+def read_field(row, field):
+    """The text of one of our fields, or None where the row has none."""
+    values = [row.get(theirs) for theirs in FIELDS[field]]
+    value = next((value for value in values if value not in (None, "", [])), None)
+    if field == "proof" and isinstance(
+        value, list
+    ):  # Lean-Workbook: every proof that was found
+        value = value[0]
+    if field == "name" and isinstance(value, int):
+        value = str(value)
+
+    is_missing = value is None and field == "statement"
+    if is_missing or not isinstance(value, (str, type(None))):
+        raise TypeError(f'the field "{field}" is missing or not a text')
+    return value
+
+
+# --- Lean text
+def words_of(text):
+    return [word for word, _ in tokens(text)[0]]
+
+
+def key(statement):
+    """What two statements share when they differ in name, spaces and comments only."""
+    return " ".join(words_of(statement)[2:])
+
+
+def step(word):
+    """How much deeper in brackets the text is after this word."""
+    return (word in OPENING) - (word in CLOSING)
+
+
+def split_theorem(text):
+    """Lean text -> (header, statement, rest): what stands before the last theorem, that theorem up
+    to the `:=` of its proof, what follows the `:=` up to the next command (None without one). A
+    `:=` in a binder or of a `let` is not it; comments at the seams are dropped. ValueError when
+    there is no theorem, or a bracket, comment or string is left open.
+
+    >>> split_theorem("open Nat\\n/-- a -/\\ntheorem t (n : Nat := 3) : let m := n; m = m := by sorry")
+    ("open Nat\\n", "theorem t (n : Nat := 3) : let m := n; m = m", " by sorry")
+    """
+    found, is_closed = tokens(text)
+    start = cut = None  # the numbers of `theorem` and of the `:=` of its proof
+    depth = lets = 0  # open brackets, and lets whose own `:=` is still to come
+    for i, (word, _) in enumerate(found):
+        depth += step(word)
+        if depth != 0:
+            continue
+        if word in ("theorem", "lemma"):
+            start, cut, lets = i, None, 0
+        elif cut is None and word in ("let", "letI", "have", "haveI"):
+            lets += 1
+        elif cut is None and word == ":=":
+            if lets > 0:
+                lets -= 1
+            elif start is not None:
+                cut = i
+    if start is None:
+        raise ValueError("no `theorem` in it")
+    if not is_closed:
+        raise ValueError("a bracket, comment or string in it is not closed")
+
+    stop = next_command(text, found, start)  # `end X`, `#print axioms t`, the next definition
+    if stop is not None and cut is not None and cut > stop:
+        cut = None
+    end = next(i for i in (cut, stop, len(found)) if i is not None)
+    header = clean_header(code(text, found, 0, start))
+    statement = code(text, found, start, end)
+    split_statement(statement)
+
+    rest = None
+    if cut is not None and stop is None:
+        rest = text[found[cut][1] + len(":=") :]
+    elif cut is not None:
+        rest = code(text, found, cut + 1, stop)
+    return header, statement, rest
+
+
+def clean_header(header):
+    """A header without what belongs to the theorem behind it."""
+    # Attributes and modifiers belong to the declaration, which we write ourselves; a docstring may
+    # stand before them.
+    modifiers = r"((@\[[^\]]*\]|\b(private|protected|noncomputable|nonrec))\s*)+\Z"
+    header = re.sub(modifiers, "", header)
+    found = tokens(header)[0]
+    header = code(header, found, 0, len(found))
+    # After `open X in` comes the declaration: what follows is ours, so it must hold on.
+    header = re.sub(r"\s+in(?=(\n[^\n]*\sin)*\s*\Z)", "", header).rstrip()
+    return header + "\n" if header else ""
+
+
+def next_command(text, found, after):
+    """The number of the first token behind the one numbered `after` that starts a command at the
+    margin, docstring or not; len(found) for a `/-! -/` behind the last one; or None."""
+    depth = end = 0
+    for i, (word, at) in enumerate([*found, ("", len(text))]):
+        gap = text[end:at]  # what lies between two tokens: spaces, comments, strings
+        is_command = (
+            word in COMMANDS
+            or re.match(r"#\w", word)
+            or text[at : at + 2] == "@["
+            or re.search(r"\n/-[-!]", gap)
+        )
+        at_margin = depth == 0 and re.search(r"\n(/-.*-/\s*)?\Z", gap, re.S)
+        if i > after and at_margin and is_command:
+            return i
+        depth += step(word)
+        end = at + len(word)
+    return None
+
+
+def code(text, found, first, end):
+    """The text of tokens `first` to `end` without the comments around it; a docstring left before
+    our own text would not parse."""
+    if first == end:
+        return ""
+    word, at = found[end - 1]
+    last = at + len(word)
+    tail = text[last : found[end][1]] if end < len(found) else text[last:]
+    is_string = tokens(tail)[1] and re.match(r'\s*["\']', tail)  # no token, and no comment
+    if not is_string:
+        tail = ""
+    return text[found[first][1] : last] + tail.rstrip() + ("\n" if "--" in tail else "")
+
+
+def proof_term(proof, bare):
+    """What sets call a proof -> a whole term, None for a stub. It may be a term, with its `:=` or
+    without, a theorem with its proof (a file, perhaps), or, with `bare`, the tactics that follow
+    `:= by`."""
+    found = tokens(proof)[0]
+    words = [word for word, _ in found]
+    opens = words[0] if words else ""
+    if opens not in ("by", ":=") and ("theorem" in words or "lemma" in words):
+        try:
+            term = split_theorem(proof)[2]
+        except ValueError:
+            return None  # the statement is good all the same
+    else:
+        stop = next_command(proof, found, 0)
+        term = proof if stop is None else code(proof, found, 0, stop)
+        if opens == ":=":
+            term = term.strip().removeprefix(":=")
+        elif opens != "by" and bare:
+            term = by(term)
+    return None if term is None or is_stub(term) else term.strip()
+
+
+def is_stub(proof):
+    words = words_of(proof)
+    is_empty = words in ([], ["by"])
+    return is_empty or words[0] == "sorry" or words[:2] in (["by", "sorry"], ["by", "admit"])
+
+
+def by(tactics):
+    """Tactics without their `by` -> the term. Sets strip such a text, which moves its first line
+    only: that goes back to where the others stand, unless these are the rest of the first tactic.
+
+    >>> by("constructor\\n  · exact a\\n  · exact b"), by("refine ⟨a,\\n  b⟩")
+    ("by\\n  constructor\\n  · exact a\\n  · exact b", "by\\n  refine ⟨a,\\n    b⟩")
+    """
+    text = tactics.expandtabs()
+    found = tokens(text)[0]
+    if not found:
+        return "by\n"
+
+    lines = {}  # number of a line of code -> (its column, the number of its first token)
+    for i, (_, at) in enumerate(found):
+        column = at - text.rfind("\n", 0, at) - 1
+        lines.setdefault(text.count("\n", 0, at), (column, i))
+    (column, _), *later = lines.values()
+
+    if later:
+        second, i = later[0]
+        margin, _ = min(later)
+        goes_on = second == margin and continues([word for word, _ in found], i)
+        goes_on = goes_on or found[0][0] in (
+            "exact",
+            "calc",
+        )  # no goal is left to another tactic
+        if column > margin or not goes_on:
+            column = margin
+    text = " " * column + text[found[0][1] :]
+    return "by\n" + textwrap.indent(textwrap.dedent(text.rstrip()), "  ")
+
+
+def continues(words, i):
+    """Whether a line that begins with words[i] is the rest of the tactic before it."""
+    last, first = words[i - 1], words[i]
+    in_brackets = sum(map(step, words[:i])) != 0
+    return in_brackets or last in UNFINISHED or first in UNFINISHED or first in "_([⟨"

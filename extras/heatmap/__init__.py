@@ -1,0 +1,81 @@
+"""The heat map: the attempts at one problem of a run, token by token (the paper's figure 1).
+
+    python eval.py --show out/fd --problem toy_513         # a page: out/fd/heatmap_toy_513.html
+    python eval.py --show out/fd --problem toy_513 --text  # the same view in the terminal
+
+The number behind a colour is
+
+    d_t = log p_teacher(y_t | x, F, y_<t) - log p_student(y_t | x, y_<t)    in nats:
+
+what the feedback F makes of the token that was written. All of it is computed from rollouts.jsonl
+and the checkpoint (models.py); the page holds everything it shows (layout.py, terminal.py,
+page.py).
+
+What the files cannot tell: a run keeps its last adapters only, so nobody can say what student and
+teacher thought at step 7 of an attempt of step 7. Two moments are known for certain and the page
+offers both, for the attempts of all steps: "end", the adapters of the checkpoint, and "start",
+the base with and without the feedback (student = teacher = base when training starts).
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from extras.heatmap.layout import visible
+from extras.heatmap.models import attempts_at, examine, views_of
+from extras.heatmap.page import as_page
+from extras.heatmap.terminal import as_text
+from extras.runs import load_adapters
+
+SILENCE = (
+    "none: this attempt is not in the distillation loss, and the teacher reads the same prompt "
+    "as the student"
+)
+
+
+def main(policy, config, cfg):
+    """`python eval.py --show DIR`: writes the page, or prints the view with cfg.text.
+
+    policy, config: the run's, with its student's adapters. -> everything that is shown.
+    """
+    problem, rows, names = attempts_at(cfg.show, cfg.problem)
+    checkpoint = Path(cfg.show) / "ckpt"
+    load_adapters(policy, checkpoint / "teacher", "teacher")
+    step = torch.load(checkpoint / "state.pt", weights_only=True, mmap=True)["step"]
+
+    views = views_of(config, step)
+    look = {
+        "problem": problem,
+        "folder": cfg.show,
+        "views": {key: label for key, (label, _, _) in views.items()},
+        "attempts": [examine(policy, config, views, row) for row in rows],
+        "note": note(step, views),
+        "silence": SILENCE,
+    }
+
+    print(names)
+    if cfg.text:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        print(as_text(look, colour))
+        return look
+
+    name = re.sub(r"[^\w.-]+", "_", problem)[:80]
+    page = Path(cfg.out or cfg.show) / f"heatmap_{name}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(as_page(look), encoding="utf-8")
+    print(f"{page} written: {len(rows)} attempts at {visible(problem)}")
+    return look | {"page": page}
+
+
+def note(step, views):
+    """What must be known to read the colours."""
+    start = ", or (start) the base without and with the feedback" if "start" in views else ""
+    return (
+        "A run keeps only its last adapters: the colours of every attempt, of whatever step, "
+        f"compare the student and the teacher saved after step {step}{start}. The teacher is a "
+        "slow average of the student: where it lags behind, a sign can tell of that and not of "
+        "the feedback."
+    )

@@ -1,0 +1,125 @@
+"""Where things stand: tokens in lines, Lean's messages in the text, and a number's class."""
+
+import math
+import unicodedata
+
+from lean_env import extract_proof
+
+# From here on a token is one class stronger. Classes can be read off a legend, shades cannot.
+FACTORS = (1.1, 2, 5, 20)
+PARTIAL = "▯"  # stands for a token that ends inside a character
+NEWLINE = "⏎"  # and for a line's end
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # unicode categories with nothing to see
+
+
+def visible(text):
+    """Control and formatting characters as something to see, one for one; a line's end stays.
+
+    What a model wrote must not move the terminal's cursor nor turn the page around, and columns
+    must stay right.
+    """
+    shown = []
+    for char in text:
+        if char == "\n" or unicodedata.category(char) not in HIDDEN:
+            shown.append(char)
+        elif ord(char) < 32:
+            shown.append(chr(0x2400 + ord(char)))  # ␛ for the escape character
+        else:
+            shown.append("\ufffd")
+    return "".join(shown)
+
+
+def show_token(text):
+    """A token on its own, where spaces at its ends must be seen."""
+    return text.replace("\n", NEWLINE).replace(" ", "␣")
+
+
+def pieces(tokenizer, ids):
+    """The text that each token adds; joined they are the text of all.
+
+    A token that ends inside a character adds "", and the one that completes it the character:
+    three tokens for the three bytes of "∧" give ["", "", "∧"].
+    """
+    found = []
+    done = ""
+    for t in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:t], clean_up_tokenization_spaces=False)
+        if t < len(ids):
+            text = text.rstrip("\ufffd")  # what a decoder puts for half a character
+        found.append(text[len(done) :])
+        done = text
+    return found
+
+
+def place(row, message):
+    """Where a message points: an offset in f"{statement} := by\\n{text}", which is shown.
+
+    Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A raw
+    completion continues the `by`; a chat answer has the proof somewhere inside.
+    """
+    statement, text = row["statement"], row["text"]
+    proof = extract_proof(text)
+    judged = f"{statement} := {proof}"
+    lines_before = judged.split("\n")[: message["line"] - 1]
+    offset = sum(len(line) + 1 for line in lines_before) + message["column"]
+
+    body = proof.removeprefix("by\n")
+    body_judged = len(judged) - len(body)  # where the body begins in what Lean read
+    if offset < body_judged:
+        return offset
+
+    body_shown = len(f"{statement} := by\n")
+    if "```lean" in text:
+        body_shown += max(text.rfind(body), 0)  # of a chat answer the last block counts
+    return body_shown + offset - body_judged
+
+
+def lay_out(head, parts, spots):
+    """Lines of cells [text, token or None, numbers of the messages at the cell's start].
+
+    A cell lies in one token and one line; spots are offsets in head + "".join(parts), one per
+    message. Example: head "a\\n", parts ["b\\n ", "c"], spots [3] ->
+        [[["a", None, []]],  [["b", 0, []], ["⏎", 0, [0]]],  [[" ", 0, []], ["c", 1, []]]]
+    """
+    lines = [[]]
+    offset = 0
+    for token, part in [(None, head), *enumerate(parts)]:
+        if part == "":
+            lines[-1].append([PARTIAL, token, []])
+
+        for i, char in enumerate(part):
+            here = [n for n, spot in enumerate(spots) if spot == offset]
+            if i == 0 or here or not lines[-1]:
+                lines[-1].append(["", token, here])
+            cell = lines[-1][-1]
+            if char != "\n":
+                cell[0] += visible(char)
+            else:
+                if token is not None:
+                    cell[0] += NEWLINE
+                lines.append([])
+            offset += 1
+
+    beyond = [n for n, spot in enumerate(spots) if spot >= offset]  # "unexpected end of input"
+    if beyond:
+        lines[-1].append(["", None, beyond])
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def level(d):
+    """The class of a log ratio, -4 to 4: its sign, and how many of FACTORS it reaches."""
+    strength = sum(abs(d) >= math.log(factor) for factor in FACTORS)
+    return strength if d > 0 else -strength
+
+
+def verdict_of(attempt):
+    """Lean's verdict in words, its first character a mark."""
+    status = attempt["status"]
+    shown = f"✗ {status}"
+    if status == "proved":
+        shown = "✓ proved"
+    if status in ("timeout", "crash"):
+        shown = f"? {status}: Lean itself failed"
+    return shown if attempt["finished"] else f"{shown} · cut by the length limit"

@@ -1,0 +1,135 @@
+"""What student and teacher make of every token of an attempt."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+import fd_mini
+from data import load_theorems
+from extras.heatmap.layout import lay_out, pieces, place, visible
+from extras.runs import read_lines
+from feedback import build_prompt
+from lean_env import Theorem
+
+TOP = 5  # tokens of each model's distribution that are listed
+
+
+def attempts_at(folder, problem=""):
+    """(problem, its rows of rollouts.jsonl by step, the names there are).
+
+    problem "": the first of the last step. Errors: ValueError.
+    """
+    path = Path(folder) / "rollouts.jsonl"
+    rows = read_lines(path)
+    if not rows:
+        raise ValueError(
+            f"{path} holds no attempt: train with --algo fd or grpo (sft writes none): "
+            f"python train.py --out {folder}"
+        )
+
+    if not problem:
+        last_step = rows[-1]["step"]
+        problem = [row["name"] for row in rows if row["step"] == last_step][0]
+    names = list_names(rows)
+    own = [row for row in rows if row["name"] == problem]
+    if not own:
+        raise ValueError(
+            f"--problem {visible(problem)}: {path} holds no attempt at it, but at {names}"
+        )
+    return problem, own, names
+
+
+def list_names(rows):
+    """The problems in one line, those with the most attempts first: they show training."""
+    counts = Counter(row["name"] for row in rows).most_common()
+    names = ", ".join(f"{visible(name)} ({count})" for name, count in counts[:20])
+    if len(counts) > 20:
+        names += f" and {len(counts) - 20} more"
+    return f"{len(counts)} problems (attempts): {names}".replace("\n", " ")
+
+
+def views_of(config, step):
+    """The moments the files speak for: {key: (label, student's role, teacher's role)}."""
+    views = {"end": (f"end: student and teacher after step {step}", "student", "teacher")}
+    if not config.get("init"):  # where an --init run starts is not in its folder
+        views["start"] = ("start: the base, without and with the feedback", "base", "base")
+    return views
+
+
+def prompts_of(policy, config, row):
+    """(student's prompt, teacher's prompt) of an attempt, token ids.
+
+    ValueError when the student's is not the one that was recorded.
+    """
+    room = policy.max_positions - config["max_new_tokens"]
+
+    def build(header, feedback=None):
+        theorem = Theorem(row["name"], row["statement"], header)
+        return build_prompt(policy.tokenizer, theorem, feedback, room, policy.style)
+
+    header = None
+    if build(header) != row["prompt_ids"]:
+        header = header_of(config, row)
+    if build(header) != row["prompt_ids"]:
+        raise ValueError(
+            f"{row['name']}: its prompt cannot be rebuilt; {config['data']} or the tokenizer "
+            "changed since the run"
+        )
+    return row["prompt_ids"], build(header, row["feedback"])
+
+
+def header_of(config, row):
+    """The header of an attempt's theorem: only the data knows it."""
+    for theorem in load_theorems(config["data"], "train"):
+        if (theorem.name, theorem.statement) == (row["name"], row["statement"]):
+            return theorem.header
+    return None
+
+
+def examine(policy, config, views, row):
+    """A row of rollouts.jsonl with everything to show.
+
+    "tokens": one dict a token, with its text and, per view, d and what both models say.
+    "messages": Lean's, in the order in which they are met. "lines": see lay_out.
+    """
+    student_prompt, teacher_prompt = prompts_of(policy, config, row)
+    ids = row["completion_ids"]
+    parts = pieces(policy.tokenizer, ids)
+
+    tokens = []
+    for part, i in zip(parts, ids):
+        tokens.append({"text": visible(part) or visible(policy.tokenizer.decode([i]))})
+    for view, (_, student, teacher) in views.items():
+        student_says = ask(policy, student, student_prompt, ids)
+        teacher_says = ask(policy, teacher, teacher_prompt, ids)
+        for token, of_student, of_teacher in zip(tokens, student_says, teacher_says):
+            d = of_teacher["logp"] - of_student["logp"]
+            token[view] = {"student": of_student, "teacher": of_teacher, "d": d}
+
+    messages = sorted(row["messages"], key=lambda message: place(row, message))
+    spots = [place(row, message) for message in messages]
+    lines = lay_out(f"{row['statement']} := by\n", parts, spots)
+    return row | {"messages": messages, "tokens": tokens, "lines": lines}
+
+
+@torch.no_grad()
+def ask(policy, role, prompt, completion):
+    """What a role thinks of the T tokens of a completion, one dict each.
+
+    "logp": of the token. "top": [text, probability] of the TOP likeliest at its place.
+    """
+    row = ([prompt], [completion], [[True] * len(completion)])
+    with policy.act_as(role):  # the head too: it is trained when the run has no adapters
+        nll, _ = fd_mini.sampled_nll(policy, *row)  # [T]
+        hidden, _ = policy.hidden(*row)  # [T, D]
+        ids, logps = fd_mini.teacher_topk(hidden, policy.head, TOP)  # [T, TOP] each
+
+    said = []
+    for logp, top_ids, top_logps in zip((-nll).tolist(), ids.tolist(), logps.tolist()):
+        top = []
+        for i, top_logp in zip(top_ids, top_logps):
+            top.append([visible(policy.tokenizer.decode([i])), math.exp(top_logp)])
+        said.append({"logp": logp, "top": top})
+    return said

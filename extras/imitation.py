@@ -1,0 +1,56 @@
+"""`--algo sft`: imitation of the data's reference proofs, the baseline that learns off-policy."""
+
+from collections import Counter
+
+from fd_mini import means, micro_batches, sampled_nll
+from feedback import build_prompt
+
+
+def sft_step(cfg, run, theorems, step):
+    """The gradient of imitating the theorems' proofs -> (metrics, no rollouts).
+
+    Where a theorem has a feedback text (warm-up data), it stands in the prompt.
+    ValueError for a theorem without a proof.
+    """
+    policy = run.policy
+    room = policy.max_positions - cfg.max_new_tokens
+    prompts, completions = [], []
+    for theorem in theorems:
+        if not theorem.proof:
+            raise ValueError(
+                f"--algo sft imitates proofs, and {theorem.name} in {cfg.data} has none"
+            )
+        prompt = build_prompt(
+            policy.tokenizer, theorem, theorem.feedback, room, policy.style
+        )
+        prompts.append(prompt)
+        completions.append(completion_of(policy, theorem))
+
+    sampled = [[True] * len(ids) for ids in completions]
+    metrics = sft_backward(policy, prompts, completions, sampled, cfg.micro_tokens)
+    return metrics, []
+
+
+def completion_of(policy, theorem):
+    """The reference proof as what follows the prompt: token ids that end with a stop id."""
+    # A raw prompt ends in `by` and a newline; a chat answers with the whole theorem.
+    text = theorem.proof.removeprefix("by\n")
+    if policy.style == "chat":
+        text = f"```lean4\n{theorem.statement} := {theorem.proof}\n```"
+    ids = policy.tokenizer.encode(text, add_special_tokens=False)
+    return ids + [policy.tokenizer.eos_token_id]
+
+
+def sft_backward(policy, prompts, completions, sampled, micro_tokens=4096):
+    """Adds the gradient of the cross-entropy of given completions, and returns its means.
+
+    Arguments as of fd_mini.fd_backward; only tokens whose `sampled` is True are learnt.
+    """
+    count = sum(map(sum, sampled))
+    totals = Counter()
+    for batch in micro_batches(micro_tokens, prompts, completions, sampled):
+        with policy.act_as("student"):
+            nll, entropy = sampled_nll(policy, *batch)  # [N] each
+            (nll.sum() / count).backward()
+        totals.update(loss=nll.sum().item(), entropy=entropy.sum().item())
+    return means(totals, count)

@@ -1,0 +1,93 @@
+"""What an evaluation leaves behind: the table on the terminal, eval.json, and eval.png."""
+
+import json
+import math
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+STYLES = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
+
+
+def report(results: dict, cfg, ks):
+    """Print the table of eval.py's results, and write eval.json and eval.png."""
+    print(table(results, ks))
+    out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "eval.json").write_text(json.dumps(results, indent=1))
+    evaluation(results, cfg.runs, out / "eval.png", ks)
+    print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
+
+
+def table(results: dict, ks) -> str:
+    """Rows of results as aligned text, one line each."""
+    ks = [k for k in ks if any(f"pass@{k}" in r for r in results.values())]
+    width = max(map(len, results))
+    head = "".join(f"  pass@{k:<2}" for k in ks)
+    lines = [f"{'':{width}}{head}   pass@1 95 % CI   entropy  length   cut  tactics"]
+    for name, r in results.items():
+        cells = ""
+        for k in ks:
+            cells += f"  {r[f'pass@{k}']:7.3f}" if f"pass@{k}" in r else "        -"
+        low, high = r.get("pass@1_ci", (math.nan, math.nan))
+        lines.append(
+            f"{name:{width}}{cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}"
+            f"  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:7d}"
+        )
+    return "\n".join(lines)
+
+
+def evaluation(results: dict, runs, path: Path, ks):
+    """Draws three panels into the file `path`.
+
+    results: eval.py's, {label: metrics}, the runs' last. runs: their folders. ks: of pass@k.
+    """
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+
+    for style, (label, metrics) in zip(STYLES, results.items()):
+        draw_pass_at_k(left, metrics, ks, style, label)
+    left.set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log")
+    left.set_xticks(ks, ks)
+    left.minorticks_off()
+    left.legend()
+
+    panels = (
+        (middle, "pass@1", "pass@1 on the validation theorems"),
+        (right, "entropy", "entropy there (nats per token)"),
+    )
+    first = len(results) - len(runs)  # a run has the same colour in all panels
+    for axis, metric, title in panels:
+        for number, run in enumerate(runs, first):
+            rows = validation(run)
+            values = [row.get(metric, math.nan) for row in rows]
+            steps = [row["step"] for row in rows]
+            axis.plot(steps, values, STYLES[number], color=f"C{number}", label=run)
+        axis.set(xlabel="optimiser step", title=title)
+    middle.set_ylim(0, 1)
+    right.set_ylim(0, 1.1 * right.get_ylim()[1])
+
+    for axis in (left, middle, right):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=130)
+
+
+def draw_pass_at_k(axis, metrics, ks, style, label):
+    """One row's curve, with its confidence intervals."""
+    known = [k for k in ks if f"pass@{k}" in metrics]
+    means = [metrics[f"pass@{k}"] for k in known]
+
+    below, above = [], []
+    for k, mean in zip(known, means):
+        low, high = metrics[f"pass@{k}_ci"]
+        below.append(mean - low)
+        above.append(high - mean)
+    axis.errorbar(known, means, yerr=[below, above], fmt=style, capsize=3, label=label)
+
+
+def validation(run) -> list[dict]:
+    """The rows of a run's valid.jsonl; none when it never validated."""
+    file = Path(run) / "valid.jsonl"
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines()]

@@ -1,0 +1,58 @@
+"""Whom eval.py judges: runs, a model as it is, or a model that a server serves."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from data import report_overlap
+from extras import provers, runs, served
+from fd_mini import Policy
+
+
+@dataclass
+class Subject:
+    """label: its name in the table. policy: None for a served model. attempt: what makes its
+    judged attempts, None for eval.roll_out. max_new_tokens: its longest attempt."""
+
+    label: str
+    policy: Policy | None
+    attempt: Callable | None
+    max_new_tokens: int
+
+
+def subjects(cfg, theorems: list) -> Iterator[Subject]:
+    """The model of eval.py's flags and its runs, loaded one after another."""
+    suffix = f" + {cfg.feedback}" if cfg.feedback else ""
+    if cfg.who == "teacher":
+        suffix += " (teacher)"
+
+    if cfg.endpoint:
+        limit = cfg.max_new_tokens or 2048
+        attempt = served.connect(cfg.endpoint, cfg.model, cfg.style, limit)
+        yield Subject(cfg.model + suffix, None, attempt, limit)
+    elif cfg.model:
+        policy = provers.load(
+            cfg.model, quantize=cfg.quantize
+        )  # fresh adapters do nothing
+        policy.tools = cfg.tools
+        yield Subject(cfg.model + suffix, policy, None, cfg.max_new_tokens or 80)
+
+    for name in cfg.runs:
+        policy, config = runs.load_run(name, cfg.who, cfg.quantize)
+        if "toy" not in (cfg.data, config["data"]):
+            report_overlap(config["data"], theorems)
+        policy.tools = cfg.tools or config.get("tools", False)
+        limit = cfg.max_new_tokens or config["max_new_tokens"]
+        yield Subject(name + suffix, policy, None, limit)
+
+
+def refuse_empty(cfg):
+    """ValueError when eval.py's flags name nobody, or no attempt."""
+    if not cfg.model and (cfg.endpoint or not cfg.runs):
+        raise ValueError(
+            "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
+            "or --endpoint URL --model NAME"
+        )
+    if cfg.samples < 1 or cfg.max_new_tokens < 0:
+        raise ValueError(
+            "--samples must be at least 1 and --max-new-tokens not negative"
+        )

@@ -1,0 +1,58 @@
+"""What counts as the proof in what a prover wrote."""
+
+import re
+
+
+def extract_proof(text, chat=None):
+    """The whole proof term in a completion: "  intro h\\n  exact h" gives
+    "by\\n  intro h\\n  exact h".
+
+    A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last
+    lean block after the thinking counts; where it repeats the theorem, the proof follows the first
+    `:=` outside all brackets. chat None: it is an answer if it opens a lean block and does not
+    begin with an indented line, as a proof does.
+    """
+    text = without_thinking(text)
+    if chat is None:
+        chat = not re.match(r"(\s*\n)?[ \t]", text)
+    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL)
+    if not chat or not blocks:
+        return "by\n" + text.split("```")[0].rstrip()
+
+    block = blocks[-1].rstrip()
+    proof = proof_of_last_theorem(block)
+    if proof is not None:
+        return proof
+    if re.match(r"\s*by\b", block):
+        return block.strip()
+    return "by\n" + block
+
+
+def proof_of_last_theorem(block):
+    """What follows the first `:=` outside brackets of the last theorem in a block; None where no
+    theorem has one."""
+    starts = list(re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE))
+    if not starts:
+        return None
+    depth = 0
+    for i in range(starts[-1].end(), len(block)):
+        if block[i] in "([{⟨":
+            depth += 1
+        elif block[i] in ")]}⟩":
+            depth -= 1
+        elif depth == 0 and block.startswith(":=", i):
+            return block[i + 2 :].strip()
+    return None
+
+
+def without_thinking(text):
+    """A text without its thinking, whose opening tag can stand in the prompt and whose closing one
+    can be cut off."""
+    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    return text.split("</think>")[-1].split("<think>")[0]
+
+
+def tactics_of(text):
+    """The words that start a line of a proof, bullets aside: {"intro", "exact"}."""
+    lines = extract_proof(text).partition("\n")[2]
+    return set(re.findall(r"^[\s·]*([A-Za-z_]\w*)", lines, re.MULTILINE))

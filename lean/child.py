@@ -1,0 +1,125 @@
+"""Limits itself, then becomes Lean: `python -I -S child.py CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...`
+
+PROGRAM is a `lean`, or the shared library of one. Every batch of proofs pays for the start of this
+file: it imports nothing but what it needs of the standard library.
+"""
+
+import ctypes
+import os
+import resource
+import struct
+import sys
+
+# The machine's own mark, and numbers of its system calls: those that open a network, those that
+# start a process, clone, clone3.
+CALLS = {
+    "x86_64": (0xC000003E, (41, 425), (57, 58, 59, 322), 56, 435),
+    "aarch64": (0xC00000B7, (198, 425), (221, 281), 220, 435),
+}
+# Instructions of the kernel's little language for filters (BPF), and what a filter can answer.
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+ALLOWED, DENIED, NOT_THERE = 0x7FFF0000, 0x50000 | 1, 0x50000 | 38  # EPERM, ENOSYS
+CLONE_NEWUSER, CLONE_NEWNET, CLONE_THREAD = 0x10000000, 0x40000000, 0x10000
+
+
+def main(cpu, memory, program, *args):
+    limit("CPU", int(cpu))
+    limit("AS", int(memory))
+    limit("FSIZE", 2**27)
+    limit("CORE", 0)
+    libc = ctypes.CDLL(None)
+    embedded = program.endswith((".so", ".dylib"))
+    confine(libc, alone=embedded)
+    if not embedded:
+        os.execvp(program, [program, *args])
+
+    # Line by line, so that what was answered before a timeout is seen.
+    name = "stdout" if sys.platform == "linux" else "__stdoutp"
+    libc.setvbuf(ctypes.c_void_p.in_dll(libc, name), None, 1, 0)
+    # Small proofs are checked in turn: a quarter faster.
+    argv = [b"lean", b"-DElab.async=false", *map(os.fsencode, args)]
+    c_argv = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
+    status = ctypes.CDLL(program).lean_main(len(argv), c_argv)
+    libc.fflush(None)
+    os._exit(status)
+
+
+def limit(kind, value):
+    try:
+        resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (value, value))
+    except (ValueError, OSError):
+        pass  # a tighter limit is already set, or (macOS) the system has no such limit
+
+
+def confine(libc, alone):
+    """Linux, from here on, for this process and all that it starts: no network, and when `alone`
+    no other process or program (threads may start). True when the kernel took the order, a seccomp
+    filter: it needs no rights and holds for root and in containers. Elsewhere (macOS, other
+    machines) neither limit holds.
+
+    A program that is not `alone` (`lake` starts `lean`) and not root's also gets a user namespace
+    with no network and 1024 threads at most, where the system lets users have one: RLIMIT_NPROC
+    elsewhere counts all the threads of the user, and root's never.
+    """
+    calls = CALLS.get(os.uname().machine)
+    if sys.platform != "linux" or not calls:
+        return False
+
+    uid = os.getuid()
+    if not alone and uid and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
+        try:
+            with open("/proc/self/uid_map", "w") as file:
+                file.write(f"{uid} {uid} 1")
+            resource.setrlimit(resource.RLIMIT_NPROC, (1024, 1024))
+        except (ValueError, OSError):
+            pass  # a tighter limit is already set, or the system lets nobody write that file
+
+    code = assemble(rules(alone, *calls))
+    buffer = ctypes.create_string_buffer(code)
+    filter_ = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
+    no_new_privileges = [ctypes.c_ulong(number) for number in (38, 1, 0, 0, 0)]
+    set_seccomp, with_filter = ctypes.c_ulong(22), ctypes.c_ulong(2)
+    if libc.prctl(*no_new_privileges) != 0:
+        return False
+    return libc.prctl(set_seccomp, with_filter, filter_) == 0
+
+
+def rules(alone, machine, network, processes, clone, clone3):
+    """The filter: [(instruction, operand, where to go if true, where if false)]."""
+    program = [
+        (LOAD, 4, "next", "next"),  # which machine's call is it?
+        (EQUAL, machine, "next", "deny"),
+        (LOAD, 0, "next", "next"),  # which call?
+        (AT_LEAST, 2**30, "deny", "next"),
+    ]
+    refused = network + processes if alone else network
+    for call in refused:
+        program.append((EQUAL, call, "deny", "next"))
+    if alone:
+        # clone3 hides its flags: say that there is none, and libc uses clone. That starts a thread
+        # when its flags (the call's first argument) say so.
+        program += [
+            (EQUAL, clone3, "not there", "next"),
+            (EQUAL, clone, "next", "allow"),
+            (LOAD, 16, "next", "next"),
+            (ANY_BIT, CLONE_THREAD, "allow", "deny"),
+        ]
+    return program
+
+
+def assemble(program):
+    """The filter's bytes. Behind the program stand its answers, and a jump counts instructions."""
+    end = len(program)
+    answers = {"allow": end, "deny": end + 1, "not there": end + 2}
+    code = b""
+    for i, (instruction, operand, if_true, if_false) in enumerate(program):
+        true_jump = answers.get(if_true, i + 1) - i - 1  # "next" jumps nowhere
+        false_jump = answers.get(if_false, i + 1) - i - 1
+        code += struct.pack("HBBI", instruction, true_jump, false_jump, operand)
+    for answer in (ALLOWED, DENIED, NOT_THERE):
+        code += struct.pack("HBBI", RETURN, 0, 0, answer)
+    return code
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

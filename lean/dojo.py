@@ -1,0 +1,201 @@
+"""`--lean dojo:REPO@COMMIT`: proofs about theorems of a Lean repository, with the goals at the
+tactic that failed.
+
+LeanDojo (the package lean_dojo) runs a proof tactic by tactic. It is deprecated by its authors,
+wants Python below 3.13, builds and traces the whole repository before it answers, and its way of
+talking to Lean broke with Lean 4.20. So it is imported only when asked for, only with a Lean before
+4.20, and it judges nothing: its tactic mode accepts wrong proofs and looks at no axioms. The
+verdict is that of `lake env lean` in the repository that it built, by the rules of lean_env.py;
+LeanDojo adds, to a rejected proof of a theorem that stands in the repository under the same name,
+the goals before the tactic that failed.
+
+Not run against a real LeanDojo with a real Lean.
+"""
+
+import os
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+from lean.locate import locate
+from lean.text import split_statement
+
+NEWEST = (4, 20)  # from this Lean on, LeanDojo hangs or fails
+
+
+def attach(env, where, header):
+    """Make `env` (a LeanEnv that has no Lean yet) check proofs in the repository `where`: FOLDER,
+    or URL@COMMIT. SystemExit, one line, when that cannot be."""
+    url, _, commit = where.rpartition("@")
+    is_folder = where.strip() and Path(where).is_dir()  # "" would be the current folder
+    if not is_folder and not (url and commit):
+        raise SystemExit(
+            f"--lean dojo: {where!r} names no repository: give dojo:URL@COMMIT or dojo:FOLDER, "
+            "a git checkout of a Lean project"
+        )
+    dojo = import_lean_dojo()
+    repo, path = trace(dojo, where, url, commit, is_folder)
+    env.argv, env.env, env.cwd, env.prelude, env.place = locate("lean", path)
+    env.place += f", goals from LeanDojo {dojo.__version__}"
+    env.memory += 16 * 2**30
+    env.check_jobs = partial(check, dojo, repo, path, env.check_jobs, env.timeout)
+
+
+def import_lean_dojo():
+    """The package, or SystemExit with one line."""
+    # Else it asks a server for every repository, and fails without a network.
+    os.environ.setdefault("DISABLE_REMOTE_CACHE", "1")
+    try:
+        import lean_dojo
+    except ImportError:
+        raise SystemExit(
+            "--lean dojo: the package lean_dojo is not installed: pip install lean-dojo==4.20.0 "
+            "(Python below 3.13). It is deprecated and knows no Lean from 4.20 on; --lean-project "
+            "does without it"
+        ) from None
+    except Exception as error:
+        # While it is imported it runs git, makes a cache folder and, with a token, asks GitHub.
+        raise SystemExit(
+            f"--lean dojo: lean_dojo cannot be imported ({in_short(error)}): it wants git on PATH, "
+            "a writable home, and no GITHUB_ACCESS_TOKEN when there is no network"
+        ) from None
+    return lean_dojo
+
+
+def trace(dojo, where, url, commit, is_folder):
+    """Build and trace a repository -> (LeanDojo's name for it, its folder)."""
+    try:
+        if is_folder:
+            repo = dojo.LeanGitRepo.from_path(Path(where).resolve())
+        else:
+            repo = dojo.LeanGitRepo(url, commit)
+    except Exception as error:  # git's, GitHub's and LeanDojo's own classes
+        raise SystemExit(
+            f"--lean dojo: cannot open {where!r} ({in_short(error)}): give dojo:URL@COMMIT, with a "
+            "network, or dojo:FOLDER, a git checkout of a Lean project"
+        ) from None
+    check_version(repo.lean_version, where)
+    print(
+        "LeanDojo is deprecated by its authors and works with a Lean before 4.20 only; it now "
+        f"builds and traces {where}, which can take hours for a project with Mathlib",
+        file=sys.stderr,
+    )
+    try:
+        return repo, Path(dojo.get_traced_repo_path(repo, build_deps=False))
+    except Exception as error:  # `lake build` fails in many ways
+        raise SystemExit(
+            f"--lean dojo: LeanDojo could not build and trace {where} ({in_short(error)}): it needs "
+            "elan and a network. --lean-project does without LeanDojo"
+        ) from None
+
+
+def check_version(version, where):
+    """SystemExit when a Lean ("v4.19.0", "v4.20.0-rc1", "nightly-...") is not known to be one that
+    LeanDojo can talk to."""
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if not match or (int(match[1]), int(match[2])) >= NEWEST:
+        raise SystemExit(
+            f"--lean dojo: {where} uses Lean {version}, and LeanDojo works with a Lean before 4.20 "
+            "only (it is deprecated and will not be repaired): give its folder to --lean-project "
+            "instead"
+        )
+
+
+def in_short(error):
+    """An exception's class and the last line of what it says, at most 150 letters of it."""
+    last_line = str(error).strip().split("\n")[-1]
+    return f"{type(error).__name__}: {last_line[-150:]}"
+
+
+def check(dojo, repo, path, judge, timeout, jobs, **options):
+    """As LeanEnv.check_jobs, which judges (`judge`); to what it rejects, the goals before the
+    failing tactic are added."""
+    verdicts = judge(jobs, **options)
+    files = {}
+    for file in path.rglob("*.lean"):
+        if not {".lake", "lake-packages"}.intersection(file.parts):
+            files[file.relative_to(path)] = file.read_text(encoding="utf-8", errors="replace")
+
+    by_job = dict(zip(jobs, verdicts))  # equal jobs share one verdict
+    for job, verdict in by_job.items():
+        name = split_statement(job.statement)[0]
+        file = file_with(name, files)
+        if verdict.status == "rejected" and not job.whole and file:
+            theorem = dojo.Theorem(repo, file, name)
+            goals = goals_by_dojo(dojo, theorem, job.statement, job.text, timeout)
+            verdict.messages = verdict.messages + goals
+    return verdicts
+
+
+def file_with(name, files):
+    """The first file that has a theorem of that name, or None."""
+    pattern = re.compile(rf"\b(theorem|lemma)\s+{re.escape(name)}[\s:({{\[]")
+    for file, text in files.items():
+        if pattern.search(text):
+            return file
+    return None
+
+
+def goals_by_dojo(dojo, theorem, statement, proof, timeout):
+    """-> [] or one message with the goals, at the line and column of the tactic that failed."""
+    tactics = split_tactics(proof)
+    if not tactics:
+        return []  # a term: there are no goals between its parts
+    texts = [text for _, _, text in tactics]
+    try:
+        with dojo.Dojo(theorem, timeout=int(timeout), build_deps=False) as (session, state):
+            place, goals = walk(dojo, session.run_tac, state, texts)
+    except (
+        Exception
+    ):  # it fails in many ways; the goals are help, the verdict stands without them
+        return []
+    if place is None:
+        return []
+
+    line, column, _ = tactics[min(place, len(tactics) - 1)]
+    if line == 1:  # the proof's first line begins behind the statement
+        column += len(f"{statement} := ".split("\n")[-1])
+    line += statement.count("\n")
+    said = "goals that are left at the end:"
+    if place < len(tactics):
+        said = "goals before this tactic:"
+    return [
+        {"severity": "information", "line": line, "column": column, "data": f"{said}\n{goals}"}
+    ]
+
+
+def walk(dojo, run_tac, state, tactics):
+    """Run tactics from `state` -> (number of the first that fails, goals before it);
+    (len(tactics), goals) when goals are left; (None, "") when none fails and none is left.
+    `run_tac` is that of a Dojo."""
+    for i, tactic in enumerate(tactics):
+        result = run_tac(state, tactic)
+        if isinstance(result, dojo.LeanError):
+            return i, state.pp
+        if not isinstance(result, dojo.TacticState):
+            return None, ""  # finished, or given up with `sorry`
+        state = result
+    return len(tactics), state.pp
+
+
+def split_tactics(proof):
+    """A proof "by ..." -> [(line from 1, column from 0, text)] of its outermost tactics; [] for a
+    term. A bullet with all below it is one tactic.
+
+    >>> split_tactics("by\\n  constructor\\n  · skip\\n    rfl\\n  rfl")
+    [(2, 2, "constructor"), (3, 2, "· skip\\n    rfl"), (5, 2, "rfl")]
+    """
+    if not re.match(r"by\b", proof):
+        return []
+    lines = ("  " + proof[2:]).split("\n")  # "by simp" on one line: the tactic keeps its column
+    indents = {
+        i: len(line) - len(line.lstrip()) for i, line in enumerate(lines) if line.strip()
+    }
+    if lines[0].strip():
+        return [(1, indents[0], "\n".join(lines).strip())]
+
+    margin = min(indents.values(), default=0)
+    firsts = [i for i, indent in indents.items() if indent == margin]
+    ends = [*firsts[1:], len(lines)]
+    return [(i + 1, margin, "\n".join(lines[i:end]).strip()) for i, end in zip(firsts, ends)]

@@ -1,0 +1,184 @@
+"""The embedded Lean's library, core.lean: how native code is bound to it, and where it is compiled,
+once per machine. data/README.md says what is in it."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from lean.process import run
+
+CORE = Path(__file__).resolve().with_name("core.lean")
+
+# Where the library's macros and unexpanders were compiled, in order of import.
+FILES = ["Init_Notation", "Init_Tactics", "Init_Meta", "Init_Core", "Init_NotationExtra"]
+
+
+def mangle(name):
+    """A Lean name -> the symbol of its compiled code.   >>> mangle("term_∧_")   "l_term___u2227__" """
+    return "l_" + "_".join("".join(map(mangle_letter, part)) for part in name.split("."))
+
+
+def mangle_letter(c):
+    if c.isascii() and c.isalnum():
+        return c
+    if c == "_":
+        return "__"
+    return f"_x{ord(c):02x}" if ord(c) < 256 else f"_u{ord(c):04x}"
+
+
+def expand_native(source, binary):
+    """The text of core.lean and the bytes of Lean's shared library -> core.lean with each table
+    (`/-! native KIND NAMESPACE`, then names) replaced by the lines that bind native code.
+
+    KIND is a parser attribute, `part` (a parser that others call) or `app_unexpander`. An axiom
+    with the right name and type is enough: Lean's interpreter finds the code by the mangled name.
+    Macros and unexpanders are compiled under generated names such as
+    `_aux_Init_Notation___macroRules_term_∧__1`; the library's symbols say which there are.
+    """
+    tables = Tables(binary)
+    pattern = r"/-! native (\w+) (\S+)\n(.*?)-/"
+    return re.sub(pattern, tables.expand, source, flags=re.DOTALL)
+
+
+class Tables:
+    """Writes the lines of one table after another."""
+
+    def __init__(self, binary):
+        macros = generated_symbols(binary, b"______macroRules__")
+        unexpanders = generated_symbols(binary, b"______unexpand__")
+        self.generated = macros | unexpanders
+        self.functions = 0  # how many functions were bound so far: they are numbered
+
+    def expand(self, match):
+        kind, names = match[1], match[3].split()
+        namespace = match[2].strip("-")  # "-": none
+        lines = []
+        for name in names:
+            if kind == "app_unexpander":
+                lines += self.unexpander(namespace, name)
+            else:
+                lines += self.parser(kind, namespace, name)
+        return "\n".join(lines)
+
+    def unexpander(self, namespace, entry):
+        """The functions that print one constant; `entry` is "constant" or "constant=function"."""
+        name, _, function = entry.partition("=")
+        name = f"{namespace}.{name}" if namespace else name
+        functions = [function] if function else self.variants("unexpand", name)
+        lines = []
+        for function in functions:
+            lines += self.function(
+                function, "PrettyPrinter.Unexpander", f"app_unexpander {name}"
+            )
+        return lines
+
+    def parser(self, kind, namespace, name):
+        """One syntax and its macros."""
+        trailing = ""
+        if re.match("term_|tactic_", name.rpartition(".")[2]):
+            trailing = "Trailing"  # `term_∧_`: an operand comes first
+        name = f"{namespace}.{name}" if namespace else name
+        lines = [f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{trailing}ParserDescr']
+        if kind != "part":
+            lines.append(f"attribute [{kind} 1000] {quote(name)}")
+        for macro in self.variants("macroRules", name):
+            lines += self.function(macro, "Macro", f"macro {quote(name)}")
+        return lines
+
+    def function(self, name, type_, attribute):
+        self.functions += 1
+        ours = f"Lean.native{self.functions}"
+        return [
+            f'@[extern "{mangle(name)}"] axiom {quote(name)} '
+            "(s : Lean.Syntax) (c t : Lean.Obj) : Lean.Obj",
+            f"def {ours} : Lean.{type_} := fun s c t => {quote(name)} s c t",
+            f"attribute [{attribute}] {ours}",
+        ]
+
+    def variants(self, kind, name):
+        """Names of the generated functions of one syntax or constant; Lean tries the last first."""
+        name = name.replace(".", "_")
+        middle = f"______{kind}__{mangle(name)[2:]}__"
+        pattern = re.compile(rf"_?l_((?:[A-Za-z]+_)*)__aux__(\w+?){re.escape(middle)}(\d+)")
+        found = []
+        for symbol in self.generated:
+            match = pattern.fullmatch(symbol) if middle in symbol else None
+            if match:
+                file, number = match[2].replace("__", "_"), int(match[3])
+                order = FILES.index(file) if file in FILES else len(FILES)
+                namespace = match[1].replace("_", ".")
+                found.append(
+                    (order, number, f"{namespace}_aux_{file}___{kind}_{name}_{number}")
+                )
+        return [text for _, _, text in sorted(found)]
+
+
+def generated_symbols(binary, marker):
+    """The symbols in a library's bytes that hold `marker`."""
+    symbols = set()
+    at = binary.find(marker)
+    while at >= 0:
+        start = binary.rindex(b"\0", at - 999, at) + 1
+        end = binary.index(b"\0", at)
+        symbols.add(binary[start:end].decode(errors="replace"))
+        at = binary.find(marker, end)
+    return symbols
+
+
+def quote(name):
+    """Only the last part of these names ever needs quotes."""
+    namespace, dot, last = name.rpartition(".")
+    return f"{namespace}{dot}«{last}»"
+
+
+def compiled_core(library):
+    """-> the folder with Core.olean: core.lean compiled by that very Lean (some seconds, once).
+    Safe when several processes want it at once: each builds under a name of its own and renames,
+    the first wins. Raises SystemExit when no folder can be written or core.lean does not
+    compile."""
+    base = cache_folder()
+    stamp = f"{library} {library.stat().st_mtime_ns}".encode()
+    made_of = CORE.read_bytes() + Path(__file__).read_bytes() + stamp
+    target = base / f"lean-{hashlib.sha256(made_of).hexdigest()[:16]}"
+    if (target / "Core.olean").exists():
+        return target
+
+    build = Path(tempfile.mkdtemp(dir=base))
+    try:
+        source, result = build / "Core.lean", build / "Core.olean"
+        text = expand_native(CORE.read_text("utf-8"), library.read_bytes())
+        source.write_text(text, "utf-8")
+        argv = [str(library), "-R", str(build), "-o", str(result), str(source)]
+        code, printed, _ = run(argv, build, {}, 300, 2**34)
+        if code != 0:
+            raise SystemExit(f"lean/core.lean does not compile with {library}: {printed[:500]}")
+        with contextlib.suppress(OSError):  # somebody else was first
+            build.rename(target)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+    return target
+
+
+def cache_folder():
+    """A folder of this user's own that can be written: in the cache, else the temporary folder."""
+    user = os.getuid()
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    temporary = tempfile.gettempdir()
+    folders = [
+        Path(cache) / "feedback-distillation",
+        Path(temporary) / f"feedback-distillation-{user}",
+    ]
+    for folder in folders:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_uid == user and os.access(folder, os.W_OK):
+                return folder
+        except OSError:
+            continue
+    raise SystemExit(
+        "no writable folder for the embedded Lean's library: set XDG_CACHE_HOME to one"
+    )

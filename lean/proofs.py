@@ -1,0 +1,100 @@
+"""`python -m lean.proofs RUN`: the proofs recorded in RUN/rollouts.jsonl as files, for a checker
+that does not trust us.
+
+    RUN/proofs/P0001.json                      what to compare, as `comparator` wants to be told
+    RUN/proofs/Proofs/P0001/Challenge.lean     the header and the statement, with `sorry`
+    RUN/proofs/Proofs/P0001/Solution.lean      the same with the proof; in tool mode the whole file
+                                               that was accepted
+
+Copied into a Lake project that has a library `Proofs` (`lean_env.py setup` writes one),
+`lake env comparator P0001.json` says whether the solution proves the challenge. The pairs compile
+with the embedded Lean (tests/test_proofs.py); comparator itself: not yet run.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from lean.answers import extract_proof
+from lean.guard import ALLOWED_AXIOMS
+from lean.text import IMPORTS, namespaces, split_statement, without_header
+
+
+def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
+    """Records of rollouts.jsonl -> (theorem's full name, challenge, solution) of every proof, equal
+    ones once. header: what stands before a theorem that names none of its own."""
+    found = {}
+    for row in rollouts:
+        if row["status"] != "proved":
+            continue
+        statement, before = row["statement"], (row.get("header") or header).rstrip()
+        if before:
+            before += "\n\n"
+
+        if row.get("file"):
+            proof = without_header(before, IMPORTS.sub("", row["file"]))
+        else:
+            proof = f"{statement} := {extract_proof(row['text'])}"
+        challenge = f"{before}{statement} := by\n  sorry\n"
+        solution = f"{before}{proof.strip()}\n"
+        found[challenge, solution] = namespaces(before) + split_statement(statement)[0]
+    return [(name, *texts) for texts, name in found.items()]
+
+
+def write(run: Path) -> int:
+    """RUN/proofs, made anew -> how many proofs it holds. ValueError, one line, when there is no run
+    or no proof in it."""
+    records = run / "rollouts.jsonl"
+    if not records.is_file():
+        raise ValueError(
+            f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py."
+        )
+    lines = records.read_text(encoding="utf-8").splitlines()
+    rollouts = [
+        json.loads(line) for line in lines if line.endswith("}")
+    ]  # the last may be torn
+    found = pairs(rollouts, header_of(run))
+    if not found:
+        raise ValueError(
+            f"{records} (eight attempts a step) records no proof yet. "
+            "Train on, or look at another run."
+        )
+
+    out = run / "proofs"
+    shutil.rmtree(out, ignore_errors=True)
+    for n, (name, challenge, solution) in enumerate(found, 1):
+        folder = out / "Proofs" / f"P{n:04}"
+        folder.mkdir(parents=True)
+        (folder / "Challenge.lean").write_text(challenge, encoding="utf-8")
+        (folder / "Solution.lean").write_text(solution, encoding="utf-8")
+        config = {
+            "challenge_module": f"Proofs.P{n:04}.Challenge",
+            "solution_module": f"Proofs.P{n:04}.Solution",
+            "theorem_names": [name],
+            "permitted_axioms": sorted(ALLOWED_AXIOMS),
+        }
+        text = json.dumps(config, indent=1, ensure_ascii=False)
+        (out / f"P{n:04}.json").write_text(text, encoding="utf-8")
+    return len(found)
+
+
+def header_of(run):
+    """The header of a run's theorems that have none of their own, as LeanEnv chose it."""
+    config = json.loads((run / "config.json").read_text())
+    project, kind = config.get("lean_project"), config.get("lean", "").partition(":")[0]
+    has_mathlib = project and (Path(project) / ".lake/packages/mathlib").exists()
+    return "import Mathlib" if has_mathlib or kind == "kimina" else ""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a run")
+    run = parser.parse_args().run
+    try:
+        print(f"{write(run)} proofs in {run / 'proofs'}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"proofs.py: {error}")

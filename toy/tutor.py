@@ -1,0 +1,134 @@
+"""The offline tutor: advice by rule, in place of a strong language model, and the old names that it knows.
+
+The toy's provers learnt Lean 3 and are judged in Lean 4. What they lack is the table below, and
+the tutor tells it to them, name by name.
+"""
+
+import re
+
+from lean.answers import extract_proof
+from lean_env import Rollout, Verdict
+
+# Lean 3 name -> Lean 4 name: what an old prover gets wrong, and what feedback can tell it.
+OUTDATED = {
+    "assume": "intro",
+    "split": "constructor",
+    "existsi": "exists",
+    "refl": "rfl",
+    "or.inl": "Or.inl",
+    "or.inr": "Or.inr",
+    "and.intro": "And.intro",
+    "iff.intro": "Iff.intro",
+    "eq.symm": "Eq.symm",
+}
+NAT_LEMMAS = (
+    "add_comm add_assoc add_zero zero_add mul_comm mul_one one_mul le_refl zero_le le_succ"
+)
+OUTDATED |= {f"nat.{lemma}": f"Nat.{lemma}" for lemma in NAT_LEMMAS.split()}
+CURRENT = {new: old for old, new in OUTDATED.items()}
+
+# A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
+NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
+
+
+def outdated(proof: str) -> list[str]:
+    """The current names in a proof that have an outdated twin, in order."""
+    return [name for name in NAME.findall(proof) if name in CURRENT]
+
+
+def tutor(rollout: Rollout, style: int = 4) -> str:
+    """One to three sentences about an attempt, by rule. The tutor may look at the reference
+    proof, which the student never sees. Styles are those of feedback.LEVELS: 1 is prose and 2
+    items about the attempt, 3 and 4 are orders that stand on their own.
+
+    Attempt "  assume h\\n  exact k", reference "by\\n  intro h\\n  exact h", style 4:
+        1. Write `intro`, not `assume`.
+        2. Use `exact h`, not `exact k`.
+    """
+    attempt = extract_proof(rollout.text)
+    proved = rollout.verdict.status == "proved"
+    reference = rollout.theorem.proof or (attempt if proved else "")
+
+    # What Lean accepts is current, and so is what the reference says.
+    known = NAME.findall(reference)
+    stale = {}
+    if not proved:
+        stale = {old: new for old, new in OUTDATED.items() if old not in known}
+    used = [old for old in NAME.findall(attempt) if old in stale]
+
+    # Orders name the reference's words after successes too: once feedback is silent about them,
+    # the teacher unteaches them.
+    told = used
+    if style >= 3:
+        told = [CURRENT[new] for new in outdated(reference)] + used
+    has_tools = bool(rollout.conversation)
+    names = [order_name(old, has_tools) for old in dict.fromkeys(told)]
+
+    renamed = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
+    wanted = renamed if proved else reference
+    items = ["; ".join(names[:4])]
+    items.append(order_step(renamed, wanted, rollout.verdict, sound=proved or bool(used)))
+    if style != 3 and not rollout.finished:
+        items.append("be shorter: stop as soon as the goal is closed")
+    items = [" ".join(item.split()[:44]) for item in items if item]
+
+    if style >= 3:
+        items = [f"{item[0].upper()}{item[1:]}." for item in items]
+    else:
+        lead = "The attempt was right" if proved else "About the attempt"
+        items = [f"{lead}: {item}." for item in items]
+    if style == 1:
+        return " ".join(items)
+    return "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
+
+
+def order_name(old: str, has_tools: bool) -> str:
+    """What to do about an outdated name: write the current one, or search for it with a tool."""
+    if has_tools and "." in old:
+        lemma = old.partition(".")[2]
+        return f"search `{lemma}`"
+    return f"write `{OUTDATED[old]}`, not `{old}`"
+
+
+def order_step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
+    """An order about the first line that is not the reference's. Where none differs it is about
+    the line that decides, if the attempt is `sound`, or else about Lean's error."""
+    steps = steps_of(attempt)
+    wanted = steps_of(reference)
+
+    for i, want in enumerate(wanted):
+        got = steps[i] if i < len(steps) else ""
+        if got == want:
+            continue
+        worth_quoting = 0 < len(got) <= 60 and got.isprintable() and "`" not in got
+        return f"use `{want}`, not `{got}`" if worth_quoting else f"use `{want}`"
+
+    if len(steps) > len(wanted) > 0:
+        return f"stop after `{wanted[-1]}`"
+    if wanted and sound:
+        # `intro` and `constructor` follow from the goal's shape: another line decided it.
+        decisive = [step for step in wanted if not step.startswith(("intro", "constructor"))]
+        return f"keep `{decisive[0] if decisive else wanted[-1]}`"
+    return order_about_error(verdict)
+
+
+def steps_of(proof: str) -> list[str]:
+    """The lines of a proof without `by`, bullets and indentation."""
+    text = re.sub(r"\A\s*by\b", "", proof).replace("·", " ")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return [line for line in lines if line]
+
+
+def order_about_error(verdict: Verdict) -> str:
+    """Lean's first error, with the goal where the error does not say it."""
+    errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
+    if not errors:
+        return "prove the statement itself, without `sorry` or new axioms"
+
+    error = " ".join(errors[0].split()[:30]).rstrip(".")
+    # The goal may stand in another message, such as the ones that --lean dojo adds.
+    everything = "\n".join(m["data"] for m in verdict.messages)
+    goal = re.search(r"⊢ (.*(?:\n  .*)*)", everything)
+    if goal is None or "⊢" in error:
+        return f"avoid the error: {error}"
+    return f"avoid the error: {error}; the goal is `{' '.join(goal[1].split())}`"
