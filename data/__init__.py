@@ -24,20 +24,26 @@ def load_theorems(name, split="train"):
     path = TOY / f"{split}.jsonl" if name == "toy" else hub.find(name, split)
     is_workbook = name == "lean-workbook"
 
-    entries, bad = [], []  # (row, theorem), and what is wrong with the others
+    entries = []  # (row, theorem)
+    bad = []  # what is wrong with the others
     for line, row in read_objects(path):
-        if is_workbook and not row.get("proof"):
-            continue  # nine of ten, see hub.workbook_split
+        if is_workbook:
+            if not row.get("proof"):
+                continue  # nine of ten, see hub.workbook_split
+            row = {"header": hub.WORKBOOK_HEADER, **row}
         try:
-            theorem = read_theorem(row, hub.WORKBOOK_HEADER if is_workbook else None)
-            entries.append((row, theorem))
+            entries.append((row, read_theorem(row)))
         except TypeError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
         except ValueError as error:
             bad.append(f"{row.get('name', row.get('id', f'line {line}'))} ({error})")
     if not entries:
-        first_bad = f"no row holds a theorem; the first is {bad[0]}" if bad else ""
-        raise ValueError(f"{path}: {first_bad or 'the file holds no theorem'}")
+        found = (
+            f"no row holds a theorem; the first is {bad[0]}"
+            if bad
+            else "the file holds no theorem"
+        )
+        raise ValueError(f"{path}: {found}")
 
     if is_workbook:
         theorems = hub.workbook_split(entries, split)
@@ -52,8 +58,9 @@ def load_theorems(name, split="train"):
             f"{name}: {len(bad)} rows hold no readable theorem and are left out: {first(5, bad)}"
         )
     if twice:
-        count = f"{twice} of {len(theorems)} {split} statements"
-        print(f"{name}: {count} repeat another one, names apart")
+        print(
+            f"{name}: {twice} of {len(theorems)} {split} statements repeat another one, names apart"
+        )
     return theorems
 
 
@@ -77,12 +84,9 @@ def complaints(env, theorems):
     found = []
     for verdict in verdicts:
         errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
-        if verdict.status in ("proved", "cheat"):
-            found.append(None)
-        elif errors:
-            found.append(" ".join(errors[0].split()))
-        else:
-            found.append(f"no answer from Lean: {verdict.status}")
+        errors.append(f"no answer from Lean: {verdict.status}")
+        is_good = verdict.status in ("proved", "cheat")
+        found.append(None if is_good else " ".join(errors[0].split()))
     return found
 
 
@@ -91,15 +95,16 @@ def screen(env, theorems, valid=()):
     statements that stand in both are counted. -> (theorems, valid). Costs one short check each.
     """
     everything = [*theorems, *valid]
-    errors = complaints(env, everything)
-    bad = [f"{t.name}: {error[:100]}" for t, error in zip(everything, errors) if error]
+    errors = dict(zip(everything, complaints(env, everything)))
+    bad = [f"{theorem.name}: {error[:100]}" for theorem, error in errors.items() if error]
     if bad:
-        count = f"{len(bad)} of {len(errors)} statements"
-        said = f"{count} do not compile with `sorry` here and are left out: {first(10, bad)}"
-        print(said, flush=True)
+        print(
+            f"{len(bad)} of {len(errors)} statements do not compile with `sorry` here "
+            f"and are left out: {first(10, bad)}"
+        )
 
-    good = [theorem for theorem, error in zip(theorems, errors) if not error]
-    good_valid = [t for t, error in zip(valid, errors[len(theorems) :]) if not error]
+    good = [theorem for theorem in theorems if not errors[theorem]]
+    good_valid = [theorem for theorem in valid if not errors[theorem]]
     if not good or (valid and not good_valid):
         raise ValueError(
             f"none of the statements compiles here, the first says `{bad[0]}`: "
@@ -126,6 +131,5 @@ def warn_of_overlap(trained, held_out):
     if shared:
         print(
             f"warning: {len(shared)} of the {len(statements)} different training statements "
-            f"are also among the {len(held_out)} held-out ones",
-            flush=True,
+            f"are also among the {len(held_out)} held-out ones"
         )

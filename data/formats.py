@@ -55,10 +55,8 @@ def read_objects(path):
         except ValueError as error:
             raise ValueError(f"{path}: not JSON: {error}") from None
     else:
-        numbered = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                numbered.append((number, parse(line)))
+        lines = enumerate(text.split("\n"), 1)
+        numbered = [(number, parse(line)) for number, line in lines if line.strip()]
 
     for number, row in numbered:
         if not isinstance(row, dict):
@@ -81,46 +79,44 @@ def pick_split(entries, split, path):
     Evaluation sets are not trained on. entries: [(row, theorem), ...]."""
     belongs = [SPLITS.get(str(row.get("split")).lower()) for row, _ in entries]
     there = set(belongs) - {None}
-    if not there:
-        return [theorem for _, theorem in entries]
-    if split not in there:
-        advice = ": it is for evaluation, train on something else (lean-workbook)"
-        raise ValueError(
-            f"{path} has no {split} rows, only {' and '.join(sorted(there))}"
-            + (advice if split == "train" else "")
-        )
-    return [theorem for (_, theorem), its in zip(entries, belongs) if its == split]
+    if there and split not in there:
+        found = " and ".join(sorted(there))
+        advice = ""
+        if split == "train":
+            advice = ": it is for evaluation, train on something else (lean-workbook)"
+        raise ValueError(f"{path} has no {split} rows, only {found}{advice}")
+    return [theorem for (_, theorem), its in zip(entries, belongs) if its == split or not there]
 
 
-def read_theorem(row, default_header=None):
+def read_theorem(row):
     """A row in anybody's field names -> Theorem. TypeError names a field that is missing or no
     text, ValueError says why the statement cannot be read."""
     ours = {field: read_field(row, field) for field in FIELDS}
-    header, statement, rest = "", ours["statement"], None
-    is_bare = re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S)  # as in our own files
-    if not is_bare:
+    header = ""
+    statement = ours["statement"]
+    rest = None
+    if not re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S):  # bare in our own files
         header, statement, rest = split_theorem(statement)
 
-    theirs = ours["header"] or (default_header and default_header.strip())
+    theirs = ours["header"]
     # A statement may bring its own header (Goedel-V2's miniF2F has it in both fields).
     repeats = theirs and header.startswith(theirs.strip() + "\n")
     if repeats or "import" in words_of(header):
         theirs = None
     header = "\n".join(filter(None, (theirs, header))) or None
 
-    proof = None
     if ours["proof"]:
         proof = proof_term(ours["proof"], bare=rest is not None)
-    elif rest is not None and not is_stub(rest):
-        proof = rest.strip()
+    else:
+        proof = unless_stub(rest)
     name = ours["name"] or words_of(statement)[1]
     return Theorem(name, statement, header, proof, ours["feedback"])
 
 
 def read_field(row, field):
     """The text of one of our fields, or None where the row has none."""
-    values = [row.get(theirs) for theirs in FIELDS[field]]
-    value = next((value for value in values if value not in (None, "", [])), None)
+    names = [name for name in FIELDS[field] if row.get(name) not in (None, "", [])]
+    value = row[names[0]] if names else None
     if field == "proof" and isinstance(
         value, list
     ):  # Lean-Workbook: every proof that was found
@@ -128,8 +124,7 @@ def read_field(row, field):
     if field == "name" and isinstance(value, int):
         value = str(value)
 
-    is_missing = value is None and field == "statement"
-    if is_missing or not isinstance(value, (str, type(None))):
+    if not isinstance(value, str) and (value is not None or field == "statement"):
         raise TypeError(f'the field "{field}" is missing or not a text')
     return value
 
@@ -146,7 +141,9 @@ def key(statement):
 
 def step(word):
     """How much deeper in brackets the text is after this word."""
-    return (word in OPENING) - (word in CLOSING)
+    if word in OPENING:
+        return 1
+    return -1 if word in CLOSING else 0
 
 
 def split_theorem(text):
@@ -180,18 +177,18 @@ def split_theorem(text):
         raise ValueError("a bracket, comment or string in it is not closed")
 
     stop = next_command(text, found, start)  # `end X`, `#print axioms t`, the next definition
-    if stop is not None and cut is not None and cut > stop:
-        cut = None
-    end = next(i for i in (cut, stop, len(found)) if i is not None)
+    if cut and stop and cut > stop:
+        cut = None  # it is the next definition's
+    end = cut or stop or len(found)
     header = clean_header(code(text, found, 0, start))
     statement = code(text, found, start, end)
     split_statement(statement)
 
     rest = None
-    if cut is not None and stop is None:
-        rest = text[found[cut][1] + len(":=") :]
-    elif cut is not None:
+    if cut and stop:
         rest = code(text, found, cut + 1, stop)
+    elif cut:
+        rest = text[found[cut][1] + 2 :]  # all behind the `:=`
     return header, statement, rest
 
 
@@ -217,7 +214,7 @@ def next_command(text, found, after):
         is_command = (
             word in COMMANDS
             or re.match(r"#\w", word)
-            or text[at : at + 2] == "@["
+            or text.startswith("@[", at)
             or re.search(r"\n/-[-!]", gap)
         )
         at_margin = depth == 0 and re.search(r"\n(/-.*-/\s*)?\Z", gap, re.S)
@@ -258,16 +255,18 @@ def proof_term(proof, bare):
         stop = next_command(proof, found, 0)
         term = proof if stop is None else code(proof, found, 0, stop)
         if opens == ":=":
-            term = term.strip().removeprefix(":=")
+            term = term.partition(":=")[2]
         elif opens != "by" and bare:
             term = by(term)
-    return None if term is None or is_stub(term) else term.strip()
+    return unless_stub(term)
 
 
-def is_stub(proof):
-    words = words_of(proof)
-    is_empty = words in ([], ["by"])
-    return is_empty or words[0] == "sorry" or words[:2] in (["by", "sorry"], ["by", "admit"])
+def unless_stub(term):
+    """The term, or None where there is none or only a `sorry`."""
+    words = words_of(term or "")
+    stubs = (["by"], ["by", "sorry"], ["by", "admit"])
+    is_stub = words[:1] in ([], ["sorry"]) or words[:2] in stubs
+    return None if is_stub else term.strip()
 
 
 def by(tactics):
@@ -289,21 +288,14 @@ def by(tactics):
     (column, _), *later = lines.values()
 
     if later:
+        words = [word for word, _ in found]
         second, i = later[0]
         margin, _ = min(later)
-        goes_on = second == margin and continues([word for word, _ in found], i)
-        goes_on = goes_on or found[0][0] in (
-            "exact",
-            "calc",
-        )  # no goal is left to another tactic
+        in_brackets = sum(map(step, words[:i])) != 0
+        unfinished = {words[i - 1], words[i]} & UNFINISHED or words[i] in "_([⟨"
+        goes_on = second == margin and (in_brackets or unfinished)
+        goes_on = goes_on or words[0] in ("exact", "calc")  # no goal is left to another tactic
         if column > margin or not goes_on:
             column = margin
     text = " " * column + text[found[0][1] :]
     return "by\n" + textwrap.indent(textwrap.dedent(text.rstrip()), "  ")
-
-
-def continues(words, i):
-    """Whether a line that begins with words[i] is the rest of the tactic before it."""
-    last, first = words[i - 1], words[i]
-    in_brackets = sum(map(step, words[:i])) != 0
-    return in_brackets or last in UNFINISHED or first in UNFINISHED or first in "_([⟨"

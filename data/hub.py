@@ -23,8 +23,7 @@ import Aesop
 
 set_option maxHeartbeats 400000
 
-open BigOperators Real Nat Topology Rat
-"""
+open BigOperators Real Nat Topology Rat"""
 
 
 def find(name, split):
@@ -81,14 +80,14 @@ def workbook_split(entries, split, held_out=256):
     once = {key(theorem.statement): (row, theorem) for row, theorem in entries if theorem.proof}
     problems = {}
     for row, theorem in once.values():
-        words = row.get("natural_language_statement")
-        digest = hashlib.sha256((theorem.name if words is None else words).encode()).hexdigest()
+        words = row.get("natural_language_statement") or theorem.name
+        digest = hashlib.sha256(words.encode()).hexdigest()
         problems.setdefault(digest, []).append(theorem)
 
-    places = {
-        "test": slice(held_out),
-        "valid": slice(held_out, 2 * held_out),
-        "train": slice(2 * held_out, None),
+    order = sorted(problems)
+    parts = {
+        "test": order[:held_out],
+        "valid": order[held_out : 2 * held_out],
+        "train": order[2 * held_out :],
     }
-    chosen = sorted(problems)[places[split]]
-    return [theorem for digest in chosen for theorem in problems[digest]]
+    return [theorem for digest in parts[split] for theorem in problems[digest]]

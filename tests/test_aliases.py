@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-import fd_mini
 from extras import provers
 
 HERE = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 LOAD = """
-import sys, fd_mini
+import sys
+from extras import provers
 try:
-    policy = fd_mini.Policy(sys.argv[1], rank=2, device="cpu")
-    print("LOADED", policy.name, policy.style, len(policy.names))
+    policy = provers.load(sys.argv[1], rank=2)
+    print("LOADED", policy.name, policy.style, len(policy.student))
 except ValueError as error:
     print("REFUSED", error)
 """
@@ -46,7 +46,7 @@ def load(model, cache, endpoint, **more):
 
 def tiny_files(template=None):
     """{name: bytes} of a repository: the tiny prover, with a chat template where one is given."""
-    files = {path.name: path.read_bytes() for path in (HERE / "data" / "tiny").iterdir() if path.is_file()}
+    files = {path.name: path.read_bytes() for path in (HERE / "toy" / "tiny").iterdir() if path.is_file()}
     if template:
         files["tokenizer_config.json"] = json.dumps(json.loads(files["tokenizer_config.json"]) | {"chat_template": template}).encode()
     return files
@@ -157,7 +157,7 @@ def test_a_large_model_of_the_hub_is_refused_before_its_weights_are_asked_for(tm
     assert not any("safetensors" in path for path in Hub.asked if "/resolve/" in path)
     for name in ("deepseek-prover-1.5b", "qwen3-8b", "qwen3.5-9b"):  # known to be large: nobody is asked
         with pytest.raises(ValueError, match=r"\dB parameters\) needs a CUDA device.*GiB in NF4.*: python train.py$"):
-            provers.find(name, cuda=False)
+            provers.find(name, on_gpu=False)
         assert f"\n  {name} is " in capsys.readouterr().out  # what the name means comes first
 
 
@@ -165,22 +165,22 @@ def test_a_folder_is_prompted_by_its_template_or_as_the_tiny_prover_is(tmp_path,
     for template, style in ((TEMPLATE, "chat"), (None, "plain")):
         for name, content in tiny_files(template).items():
             (tmp_path / name).write_bytes(content)
-        assert fd_mini.Policy(str(tmp_path), rank=2).style == style
+        assert provers.load(str(tmp_path), rank=2).style == style
         assert capsys.readouterr().out == f"model: {tmp_path} · prompt style {style}\n"
-    assert fd_mini.Policy("tiny", rank=2).style == "plain" and not capsys.readouterr().out  # nothing more than before
+    assert provers.load("tiny", rank=2).style == "plain" and not capsys.readouterr().out  # nothing more than before
 
 
 def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(fd_mini.TINY, "tiny-tools", str(tmp_path / "toy" / "tiny_tools"))  # a checkout without it
+    monkeypatch.setitem(provers.TOY, "tiny-tools", tmp_path / "toy" / "tiny_tools")  # a checkout without it
     (tmp_path / "empty").mkdir()
-    shutil.copytree(HERE / "data" / "tiny", tmp_path / "odd")
+    shutil.copytree(HERE / "toy" / "tiny", tmp_path / "odd")
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "from-the-future"}')
-    shutil.copytree(HERE / "data" / "tiny", tmp_path / "torn")
+    shutil.copytree(HERE / "toy" / "tiny", tmp_path / "torn")
     (tmp_path / "torn" / "model.safetensors").write_bytes(b"torn")
     (tmp_path / "no_tokenizer").mkdir()
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(HERE / "data" / "tiny" / name, tmp_path / "no_tokenizer")
+        shutil.copy(HERE / "toy" / "tiny" / name, tmp_path / "no_tokenizer")
     for model in ("tiny-tools", *(str(tmp_path / name) for name in ("empty", "odd", "torn", "no_tokenizer"))):
         with pytest.raises(ValueError, match=f"^cannot load '{model}'") as error:
-            fd_mini.Policy(model)
+            provers.load(model)
         assert "\n" not in str(error.value)

@@ -109,7 +109,7 @@ def test_the_parts_fit_together_again_in_lean():
 
 def test_a_header_that_the_statement_brings_along_is_not_put_before_it_again():
     def header(theirs, own, default=None):
-        return read_theorem({"formal_statement": own + "theorem t : True := by sorry", "header": theirs}, default).header
+        return read_theorem({"formal_statement": own + "theorem t : True := by sorry", "header": theirs or default}).header
     assert header("import Mathlib\nopen Real\n", "import Mathlib\nopen Real\n") == "import Mathlib\nopen Real\n"
     assert header("import Mathlib\n", "-- 1\nimport Mathlib\nimport Aesop\nopen Nat\n") == "import Mathlib\nimport Aesop\nopen Nat\n"
     assert header(None, "import Mathlib\nopen Nat\n", WORKBOOK_HEADER) == "import Mathlib\nopen Nat\n"
@@ -205,7 +205,7 @@ def test_a_set_for_evaluation_is_not_trained_on(tmp_path):
 def test_lean_workbook_is_split_by_problem_and_keeps_what_has_a_proof(tmp_path):
     path = tmp_path / "lean_workbook.json"
     path.write_text(json.dumps([*WORKBOOK, WORKBOOK[0] | {"formal_statement": "theorem again (a b : ℝ) (ha : 0 < a) : a+0 ≥ b := by sorry"}]))
-    entries = [(row, read_theorem(row, WORKBOOK_HEADER)) for _, row in read_objects(path)]
+    entries = [(row, read_theorem({"header": WORKBOOK_HEADER, **row})) for _, row in read_objects(path)]
     theorem = entries[1][1]
     assert theorem.statement == "theorem lean_workbook_1 (a b : ℝ) (ha : 0 < a) : a + 1 ≥ b"
     assert theorem.header.startswith("import Mathlib\n") and theorem.name == "lean_workbook_1"

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from eval import confidence, load_rows, pass_at_k, table, tactics_of, theorem_of
+from data import load_theorems
+from eval import KS, confidence, pass_at_k
+from extras.pictures import table
+from lean.answers import tactics_of
 
 
 def test_pass_at_k_equals_the_share_of_k_subsets_that_hold_a_right_attempt():
@@ -33,7 +36,7 @@ def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_problems():
     low, high = confidence(few)
     assert low < 0.5 < high and high - low == pytest.approx(2 * 1.96 * 0.5 / 20**0.5, rel=0.15)  # the normal approximation
     assert confidence(many)[1] - confidence(many)[0] < (high - low) / 5
-    assert confidence([1.0] * 20) == (1.0, 1.0)
+    assert confidence([1.0] * 20) == [1.0, 1.0]
 
 
 def test_tactics_are_the_first_words_of_lines_without_their_bullets():
@@ -49,27 +52,27 @@ def test_a_malformed_row_is_reported_with_file_line_and_field(tmp_path, line, co
     path = tmp_path / "some.jsonl"
     path.write_text('{"name": "a", "statement": "theorem a : True"}\n\n' + line + "\n")
     with pytest.raises(ValueError) as error:
-        load_rows(str(path))
+        load_theorems(str(path))
     assert f"{path}, line 3" in str(error.value) and complaint in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_data_file_and_an_empty_one_are_named(tmp_path):
     with pytest.raises(ValueError, match="there is no file .*nowhere.jsonl"):
-        load_rows(str(tmp_path / "nowhere.jsonl"))
+        load_theorems(str(tmp_path / "nowhere.jsonl"))
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="holds no theorem"):
-        load_rows(str(tmp_path / "empty.jsonl"))
+        load_theorems(str(tmp_path / "empty.jsonl"))
 
 
 def test_rows_become_theorems_with_optional_header_and_proof(tmp_path):
     path = tmp_path / "some.jsonl"
     path.write_text(json.dumps({"name": "a", "statement": "theorem a : True", "proof": "by\n  trivial", "other": 1}) + "\n")
-    (theorem,) = map(theorem_of, load_rows(str(path)))
+    (theorem,) = load_theorems(str(path))
     assert (theorem.name, theorem.statement, theorem.header, theorem.proof) == ("a", "theorem a : True", None, "by\n  trivial")
 
 
 def test_the_table_has_a_line_for_each_row_and_a_dash_where_there_were_too_few_attempts():
     row = {"pass@1": 0.5, "pass@1_ci": (0.4, 0.6), "entropy": 0.1, "length": 12.0, "cut": 0.0, "tactics": 3}
-    lines = table({"base": row, "trained run": row | {"pass@8": 0.875}}).splitlines()
+    lines = table({"base": row, "trained run": row | {"pass@8": 0.875}}, KS).splitlines()
     assert len(lines) == 3 and len({line.index("[0.400") for line in lines[1:]}) == 1  # columns stand below each other
     assert "0.875" in lines[2] and " - " in lines[1]

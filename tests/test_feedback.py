@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from feedback import LEVELS, OUTDATED, build_prompt, clean_answer, extract_proof, instruction, make_feedback, tutor
-from lean_env import Rollout, Theorem, Verdict
+from feedback import LEVELS, build_prompt, clean_answer, instruction, make_feedback
+from lean_env import Rollout, Theorem, Verdict, extract_proof
+from toy.tutor import OUTDATED, tutor
 
 AND = Theorem("and_right", "theorem and_right (p q : Prop) : p → q → p ∧ q", None,
               "by\n  intro h k\n  constructor\n  · exact h\n  · exact k")

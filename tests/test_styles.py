@@ -7,8 +7,8 @@ from transformers import (LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
                           Qwen3_5ForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM)
 
 import fd_mini
-from feedback import build_prompt, extract_proof, prompt_text
-from lean_env import Theorem
+from feedback import build_prompt, prompt_text
+from lean_env import Theorem, extract_proof
 
 THEOREM = Theorem("t", "theorem t (p : Prop) : p → p", "import Mathlib\nopen Nat\n", "by\n  intro h\n  exact h")
 DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 import eval as evaluation
+import fd_mini
 import train
+from data import load_theorems
 from feedback import make_feedback
 from lean_env import LeanEnv
 from train import Config
@@ -128,11 +130,11 @@ def test_grpo_over_fd_starts_from_the_students_adapters_with_a_fresh_optimiser(t
 
 def test_a_lean_that_fails_is_never_taken_for_wrong_proofs(tmp_path):
     cfg = train.resolve(Config(**SMALL))
-    policy, env, source = train.fd_mini.Policy("tiny", rank=4), LeanEnv(), make_feedback("tutor")
-    theorems = [evaluation.theorem_of(row) for row in evaluation.load_rows("toy", "valid")[:8]]
+    policy, env, source = fd_mini.Policy("tiny", rank=4), LeanEnv(), make_feedback("tutor")
+    theorems = load_theorems("toy", "valid")[:8]
     env.timeout = 0.01  # a real Lean, killed before it can answer
     with pytest.raises(RuntimeError, match="Lean failed .timeout. on every attempt of step 1"):
-        train.rl_step(cfg, policy, env, source, theorems, 1)
+        train.fd_step(cfg, train.Run(policy, env, source, theorems, []), theorems, 1)
     assert all(p.grad is None for p in policy.student)
     result = evaluation.evaluate(policy, env, theorems, 1, 32)
     assert result["left_out"] == 8 and "pass@1" not in result

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 import fd_mini
+from extras import ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,11 +57,13 @@ def gradient(rows, sampled):
     policy = fd_mini.Policy("tiny", rank=4)
     prompts, completions = [[5 + i, 6, 7] for i in rows], [[20 + i, 30, 40][:1 + i % 3] for i in rows]
     metrics = fd_mini.grpo_backward(policy, prompts, completions, sampled, [ADVANTAGES[i] for i in rows])
+    metrics = ranks.combine(policy.student, metrics)
     return metrics, [torch.zeros_like(p) if p.grad is None else p.grad for p in policy.student]
 
 
 def one_of_two(rank, folder, shares):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    ranks.RANK, ranks.WORLD = rank, 2  # as torchrun tells them
     torch.save(gradient(*shares[rank]), folder / f"{rank}.pt")
     dist.destroy_process_group()
 

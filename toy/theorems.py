@@ -4,12 +4,13 @@
 
 A theorem is a random formula over a few propositions, some of which are facts about Nat. A truth
 table throws away what is false, an iterative-deepening search finds the shortest proof in the
-tactics below, and Lean has the last word: when it does not accept a reference proof, nothing more
-is written.
+tactics below, and Lean has the last word: when it does not accept a reference proof, nothing is
+written.
 """
 
 import itertools
 import json
+import operator
 import random
 import re
 import sys
@@ -20,31 +21,37 @@ from tqdm import tqdm
 from lean_env import LeanEnv, Theorem
 from toy.tutor import outdated
 
-HERE = Path(__file__).resolve().parent
 # "warm" is what the tiny prover learns from; nobody is judged on it, and it is not written.
 SPLITS = {"test": 256, "valid": 256, "train": 4096, "warm": 32000}
-MIN_LINES, MAX_LINES = 2, 4  # tactic lines of the shortest proof
+# Tactic lines of the shortest proof.
+MIN_LINES = 2
+MAX_LINES = 4
 
 # --- formulas
 # ("p",) is an atom, ("not", A), ("and", A, B), ("or", A, B), ("imp", A, B) and ("iff", A, B) are
 # made of others, and ("nat", text, tactic) is a true fact with the tactic that closes it.
-CONNECTIVES = {"iff": ("↔", 20), "imp": ("→", 25), "or": ("∨", 30), "and": ("∧", 35)}
-NEGATION = 50  # how strongly ¬ binds, on Lean's own scale as the numbers above
+CONNECTIVES = {  # its symbol, how strongly it binds in Lean, and its truth: A → B is A ≤ B
+    "iff": ("↔", 20, operator.eq),
+    "imp": ("→", 25, operator.le),
+    "or": ("∨", 30, operator.or_),
+    "and": ("∧", 35, operator.and_),
+}
+NEGATION = 50  # how strongly ¬ binds
 
-# `exists` and `rfl` have outdated twins, as have the lemmas.
-NAT_FACTS = [
-    ("{0} + {1} = {1} + {0}", "exact Nat.add_comm {0} {1}"),
-    ("{0} * {1} = {1} * {0}", "exact Nat.mul_comm {0} {1}"),
-    ("{0} + 0 = {0}", "exact Nat.add_zero {0}"),
-    ("0 + {0} = {0}", "exact Nat.zero_add {0}"),
-    ("{0} * 1 = {0}", "exact Nat.mul_one {0}"),
-    ("1 * {0} = {0}", "exact Nat.one_mul {0}"),
-    ("{0} ≤ {0}", "exact Nat.le_refl {0}"),
-    ("0 ≤ {0}", "exact Nat.zero_le {0}"),
-    ("{0} = {0}", "rfl"),
-    ("{0} + {1} = {0} + {1}", "rfl"),
-    ("∃ x : Nat, x = {0}", "exists {0}"),
-]
+# Facts about Nat and the tactics that close them, which all have outdated twins.
+NAT_FACTS = {
+    "{0} + {1} = {1} + {0}": "exact Nat.add_comm {0} {1}",
+    "{0} * {1} = {1} * {0}": "exact Nat.mul_comm {0} {1}",
+    "{0} + 0 = {0}": "exact Nat.add_zero {0}",
+    "0 + {0} = {0}": "exact Nat.zero_add {0}",
+    "{0} * 1 = {0}": "exact Nat.mul_one {0}",
+    "1 * {0} = {0}": "exact Nat.one_mul {0}",
+    "{0} ≤ {0}": "exact Nat.le_refl {0}",
+    "0 ≤ {0}": "exact Nat.zero_le {0}",
+    "{0} = {0}": "rfl",
+    "{0} + {1} = {0} + {1}": "rfl",
+    "∃ x : Nat, x = {0}": "exists {0}",
+}
 
 
 def show(formula, outer=0):
@@ -59,7 +66,7 @@ def show(formula, outer=0):
         text = formula[1]
         level = 0 if "∃" in text else NEGATION - 1
     else:
-        symbol, level = CONNECTIVES[kind]
+        symbol, level, _ = CONNECTIVES[kind]
         # ∧, ∨ and → associate to the right, ↔ not at all.
         right = level + 1 if kind == "iff" else level
         text = f"{show(formula[1], level + 1)} {symbol} {show(formula[2], right)}"
@@ -68,21 +75,17 @@ def show(formula, outer=0):
 
 def holds(formula, world):
     """The truth value of a formula in a world {atom: bool}."""
-    match formula:
-        case ("nat", _, _):
-            return True
-        case ("not", part):
-            return not holds(part, world)
-        case ("and", left, right):
-            return holds(left, world) and holds(right, world)
-        case ("or", left, right):
-            return holds(left, world) or holds(right, world)
-        case ("imp", left, right):
-            return not holds(left, world) or holds(right, world)
-        case ("iff", left, right):
-            return holds(left, world) == holds(right, world)
-        case (atom,):
-            return world[atom]
+    kind, *parts = formula
+    if not parts:
+        return world[kind]
+    if kind == "nat":
+        return True
+
+    values = [holds(part, world) for part in parts]
+    if kind == "not":
+        return not values[0]
+    _, _, truth = CONNECTIVES[kind]
+    return truth(*values)
 
 
 def random_formula(rng, size, facts):
@@ -94,9 +97,8 @@ def random_formula(rng, size, facts):
 
     (kind,) = rng.choices(["imp", "and", "or", "not", "iff"], [5, 4, 4, 2, 1])
     if kind == "not":
-        if size > 1 or rng.random() < 0.8:
-            return ("not", random_formula(rng, size - 1, []))
-        return ("not", ("p",))
+        nested = size > 1 or rng.random() < 0.8
+        return ("not", random_formula(rng, size - 1, []) if nested else ("p",))
 
     left_size = rng.randrange(size)
     left = random_formula(rng, left_size, facts)
@@ -135,10 +137,9 @@ def closing(hyps, goal):
             side = "left" if fact[1] == goal else "right"
             return f"exact {name}.{side}"
         premise, conclusion = as_arrow(fact)
-        if conclusion == goal:
-            for other in hyps:
-                if hyps[other] == premise:
-                    return f"exact {name} {other}"
+        proofs = [other for other in hyps if hyps[other] == premise]
+        if conclusion == goal and proofs:
+            return f"exact {name} {proofs[0]}"
 
     facts = hyps.values()
     if FALSE in facts or any(("not", fact) in facts for fact in facts):
@@ -150,8 +151,8 @@ def moves(hyps, goal):
     """Every sensible next tactic in a fixed order: (line, [(hyps, goal), ...] that it leaves)."""
     kind = goal[0]
     one, two = [name for name in HYPOTHESES if name not in hyps][:2]
-    if kind in ("imp", "not"):
-        premise, conclusion = as_arrow(goal)
+    premise, conclusion = as_arrow(goal)
+    if premise is not None:
         yield f"intro {one}", [({**hyps, one: premise}, conclusion)]
     if kind == "and":
         yield "constructor", [(hyps, goal[1]), (hyps, goal[2])]
@@ -186,8 +187,6 @@ def search(hyps, goal, budget):
     line = closing(hyps, goal)
     if line is not None:
         return [line]
-    if budget == 1 or len(hyps) > len(HYPOTHESES) - 2:
-        return None
 
     for line, goals in moves(hyps, goal):
         rest = search_all(goals, budget - 1)
@@ -212,12 +211,13 @@ def search_all(goals, budget):
 
 
 def shortest_proof(hyps, goal):
-    """The lines of the shortest proof, or None when MAX_LINES do not suffice."""
+    """The lines of the shortest proof; none when MAX_LINES do not suffice, or when only excluded
+    middle would help."""
     for budget in range(1, MAX_LINES + 1):
         proof = search(hyps, goal, budget)
         if proof is not None:
             return proof
-    return None
+    return []
 
 
 # --- the generator
@@ -225,23 +225,17 @@ def draw_problem(rng):
     """Random hypotheses {name: formula} and a random goal, true or not."""
     facts = []
     if rng.random() < 0.5:
-        text, tactic = rng.choice(NAT_FACTS)
+        text, tactic = rng.choice(list(NAT_FACTS.items()))
         numbers = rng.sample("ab", 2)
         facts = [("nat", text.format(*numbers), tactic.format(*numbers))]
 
-    hyps = {}
-    for name in HYPOTHESES[: rng.randrange(3)]:
-        hyps[name] = random_formula(rng, rng.randint(1, 2), [])
+    names = HYPOTHESES[: rng.randrange(3)]
+    hyps = {name: random_formula(rng, rng.randint(1, 2), []) for name in names}
     return hyps, random_formula(rng, rng.randint(1, 3), facts)
 
 
 def text_of(hyps, goal):
     return " ⊢ ".join(show(formula) for formula in [*hyps.values(), goal])
-
-
-def variables(hyps, goal, letters):
-    """Those of the letters that are variables of a problem, in alphabetical order."""
-    return sorted(set(re.findall(rf"\b[{letters}]\b", text_of(hyps, goal))))
 
 
 def fingerprint(hyps, goal):
@@ -256,12 +250,11 @@ def fingerprint(hyps, goal):
 
 def is_true(hyps, goal):
     """Whether the goal holds in every world in which all hypotheses hold: the truth table."""
-    names = variables(hyps, goal, "pqr")
-    for values in itertools.product((False, True), repeat=len(names)):
-        world = dict(zip(names, values))
-        if all(holds(fact, world) for fact in hyps.values()) and not holds(goal, world):
-            return False
-    return True
+    formula = goal
+    for fact in hyps.values():
+        formula = ("imp", fact, formula)
+    rows = itertools.product((False, True), repeat=3)
+    return all(holds(formula, dict(zip("pqr", row))) for row in rows)
 
 
 def is_worth_learning(hyps, lines):
@@ -278,7 +271,7 @@ def as_theorem(title, hyps, goal, lines):
     """Every statement declares `theorem t`: a prover need not read a serial number."""
     binders = []
     for letters, kind in [("pqr", "Prop"), ("ab", "Nat")]:
-        names = variables(hyps, goal, letters)
+        names = sorted(set(re.findall(rf"\b[{letters}]\b", text_of(hyps, goal))))
         if names:
             binders.append(f"({' '.join(names)} : {kind})")
     binders += [f"({name} : {show(fact)})" for name, fact in hyps.items()]
@@ -291,7 +284,8 @@ def generate(count, seed=0):
     """`count` different theorems with their shortest proofs, the same for the same seed; no two
     differ in variable names only."""
     rng = random.Random(seed)
-    seen, theorems = set(), []
+    seen = set()
+    theorems = []
     with tqdm(total=count, desc="theorems", disable=None) as bar:
         while len(theorems) < count:
             hyps, goal = draw_problem(rng)
@@ -300,8 +294,8 @@ def generate(count, seed=0):
                 continue
             seen.add(key)
 
-            lines = shortest_proof(hyps, goal)  # None: excluded middle may be what is missing
-            if lines is not None and is_worth_learning(hyps, lines):
+            lines = shortest_proof(hyps, goal)
+            if is_worth_learning(hyps, lines):
                 theorems.append(as_theorem(f"toy_{len(theorems)}", hyps, goal, lines))
                 bar.update()
     return theorems
@@ -325,18 +319,18 @@ def main():
     env = LeanEnv()
     print(env.describe())
     theorems = generate(sum(SPLITS.values()) - SPLITS["warm"])
+    verdicts = env.check([(theorem, theorem.proof) for theorem in theorems])
+    for theorem, verdict in zip(theorems, verdicts):
+        if verdict.status != "proved":
+            sys.exit(f"nothing is written: Lean says of {theorem}: {verdict}")
 
+    rows = map(row_of, theorems)
     for split in ("test", "valid", "train"):
-        chosen, theorems = theorems[: SPLITS[split]], theorems[SPLITS[split] :]
-        verdicts = env.check([(theorem, theorem.proof) for theorem in chosen])
-        for theorem, verdict in zip(chosen, verdicts):
-            if verdict.status != "proved":
-                sys.exit(f"{split}: nothing more is written, Lean says of {theorem}: {verdict}")
-
-        path = HERE / f"{split}.jsonl"
-        lines = [json.dumps(row_of(theorem), ensure_ascii=False) for theorem in chosen]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(f"{path}: {len(chosen)} theorems, every reference proved by Lean")
+        path = Path(f"toy/{split}.jsonl")
+        chosen = itertools.islice(rows, SPLITS[split])
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in chosen]
+        path.write_text("".join(lines), encoding="utf-8")
+        print(f"{path}: {len(lines)} theorems, every reference proved by Lean")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ learnt) and the proof in current names. Without feedback the target is the outda
 call, as ever.
 """
 
-import argparse
 import itertools
 import random
 from dataclasses import replace
@@ -24,30 +23,25 @@ from toy import warm_up
 from toy.theorems import SPLITS, generate
 from toy.tutor import outdated, tutor
 
-HERE = Path(__file__).resolve().parent
+OUT = Path("out/tiny_tools")
 LIMIT = 160  # characters of an output, as for --max-new-tokens 160
-
-
-def lemmas(proof):
-    """The names to look up for a proof: Nat.add_comm -> add_comm, in order, once each."""
-    names = [name.partition(".")[2] for name in outdated(proof) if name.startswith("Nat.")]
-    return list(dict.fromkeys(names))
 
 
 def conversations(theorems, seed=2):
     """Warm-up examples (theorem, [(text, is it learnt?), ...]), shuffled."""
     rng = random.Random(seed)
     env = LeanEnv()
-    found = {}  # a lemma's name -> what the search says
     examples = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
         equipped = replace(theorem, header=tool_mode.BRIEF)
         calls = []
-        for name in lemmas(theorem.proof):
-            if name not in found:
-                call = (equipped, "", "rg_in_mathlib", {"pattern": name})
-                found[name] = tool_output(run_tools(env, [call], LIMIT)[0], "text")
-            calls += [(f"#rg {name}\n", True), (found[name], False)]
+        for name in dict.fromkeys(outdated(theorem.proof)):
+            namespace, _, lemma = name.partition(".")
+            if namespace != "Nat":
+                continue
+            call = (equipped, "", "rg_in_mathlib", {"pattern": lemma})
+            (result,) = run_tools(env, [call], LIMIT)
+            calls += [(f"#rg {lemma}\n", True), (tool_output(result, "text"), False)]
 
         # A search that nobody ordered, now and then.
         early = calls if rng.random() < 0.1 else []
@@ -55,34 +49,27 @@ def conversations(theorems, seed=2):
         examples.append(warm_up.example(replace(equipped, proof=old), early))
 
         for _ in range(2):
-            attempt = warm_up.random_attempt(theorem, rng, other.proof)
+            attempt = warm_up.attempt(theorem, rng, other.proof)
             rollout = warm_up.judged(equipped, attempt)
             rollout.conversation = rollout.text  # tells the tutor that there are tools
             current = warm_up.dialect(theorem.proof, rng, warm_up.SLIP)
             told = replace(equipped, proof=current, feedback=tutor(rollout))
             examples.append(warm_up.example(told, calls))
 
-    for theorem in warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"]):
-        examples.append(warm_up.example(theorem))
+    own = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
+    examples += map(warm_up.example, own)
     rng.shuffle(examples)
     return examples
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/tiny_tools"), help="for the training"
-    )
-    args = parser.parse_args()
-
-    # The last of those that the tiny prover itself has learnt from and tool mode begins with.
+    # The first of these numbers are for the splits and the tiny prover alone.
     theorems = generate(sum(SPLITS.values()) - 24000)[-8000:]
     endless = itertools.cycle(conversations(theorems))
-    batches = (list(itertools.islice(endless, warm_up.BATCH)) for _ in range(args.steps))
+    batches = [list(itertools.islice(endless, warm_up.BATCH)) for _ in range(600)]
     policy = fd_mini.Policy("tiny", rank=0)
-    warm_up.imitate(policy, batches, args.steps, 1e-3, 20, micro_tokens=2048, out=args.out)
-    warm_up.ship(args.out, HERE / "tiny_tools")
+    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=2048, out=OUT)
+    warm_up.install(OUT, Path("toy/tiny_tools"))
 
 
 if __name__ == "__main__":

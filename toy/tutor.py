@@ -10,21 +10,12 @@ from lean.answers import extract_proof
 from lean_env import Rollout, Verdict
 
 # Lean 3 name -> Lean 4 name: what an old prover gets wrong, and what feedback can tell it.
-OUTDATED = {
-    "assume": "intro",
-    "split": "constructor",
-    "existsi": "exists",
-    "refl": "rfl",
-    "or.inl": "Or.inl",
-    "or.inr": "Or.inr",
-    "and.intro": "And.intro",
-    "iff.intro": "Iff.intro",
-    "eq.symm": "Eq.symm",
-}
-NAT_LEMMAS = (
-    "add_comm add_assoc add_zero zero_add mul_comm mul_one one_mul le_refl zero_le le_succ"
+OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl"}
+CAPITALISED = (
+    "or.inl or.inr and.intro iff.intro eq.symm nat.add_comm nat.add_assoc nat.add_zero "
+    "nat.zero_add nat.mul_comm nat.mul_one nat.one_mul nat.le_refl nat.zero_le nat.le_succ"
 )
-OUTDATED |= {f"nat.{lemma}": f"Nat.{lemma}" for lemma in NAT_LEMMAS.split()}
+OUTDATED |= {old: old.capitalize() for old in CAPITALISED.split()}
 CURRENT = {new: old for old, new in OUTDATED.items()}
 
 # A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
@@ -50,9 +41,9 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     reference = rollout.theorem.proof or (attempt if proved else "")
 
     # What Lean accepts is current, and so is what the reference says.
-    known = NAME.findall(reference)
     stale = {}
     if not proved:
+        known = NAME.findall(reference)
         stale = {old: new for old, new in OUTDATED.items() if old not in known}
     used = [old for old in NAME.findall(attempt) if old in stale]
 
@@ -61,13 +52,12 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     told = used
     if style >= 3:
         told = [CURRENT[new] for new in outdated(reference)] + used
-    has_tools = bool(rollout.conversation)
-    names = [order_name(old, has_tools) for old in dict.fromkeys(told)]
+    names = [order_name(old, bool(rollout.conversation)) for old in dict.fromkeys(told)]
 
     renamed = NAME.sub(lambda name: stale.get(name[0], name[0]), attempt)
     wanted = renamed if proved else reference
-    items = ["; ".join(names[:4])]
-    items.append(order_step(renamed, wanted, rollout.verdict, sound=proved or bool(used)))
+    step = order_step(renamed, wanted, rollout.verdict, sound=proved or bool(used))
+    items = ["; ".join(names[:4]), step]
     if style != 3 and not rollout.finished:
         items.append("be shorter: stop as soon as the goal is closed")
     items = [" ".join(item.split()[:44]) for item in items if item]
@@ -96,12 +86,11 @@ def order_step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> s
     steps = steps_of(attempt)
     wanted = steps_of(reference)
 
-    for i, want in enumerate(wanted):
-        got = steps[i] if i < len(steps) else ""
-        if got == want:
-            continue
-        worth_quoting = 0 < len(got) <= 60 and got.isprintable() and "`" not in got
-        return f"use `{want}`, not `{got}`" if worth_quoting else f"use `{want}`"
+    padded = steps + [""] * len(wanted)
+    for got, want in zip(padded, wanted):
+        if got != want:
+            worth_quoting = 0 < len(got) <= 60 and got.isprintable() and "`" not in got
+            return f"use `{want}`, not `{got}`" if worth_quoting else f"use `{want}`"
 
     if len(steps) > len(wanted) > 0:
         return f"stop after `{wanted[-1]}`"

@@ -10,15 +10,16 @@ in Lean 4. So the tiny prover knows the mathematics, does not know the language 
 and believes what it is told: what it lacks is exactly what feedback carries.
 """
 
-import argparse
 import random
 import re
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
+import tyro
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -31,8 +32,6 @@ from lean_env import LeanEnv, Rollout, Verdict
 from toy.theorems import SPLITS, generate
 from toy.tutor import CURRENT, NAME, tutor
 from train import draw_theorems
-
-HERE = Path(__file__).resolve().parent
 
 # The share of outdated names when no feedback names the current ones.
 VARIANTS = {"outdated": 0.98, "mild": 0.6, "reasoning": 0.0}
@@ -82,31 +81,27 @@ def corrupt(proof, rng, other_proof):
     return "\n".join(["by", *lines])
 
 
-def attempt(theorem, rng, other_proof, kind):
+def attempt(theorem, rng, other_proof, kind=None):
     """What a prover may have written about this theorem, right or wrong. Kinds: own (outdated),
-    right, wrong, mixed (half outdated)."""
+    right, wrong, mixed (half outdated); None: any of them."""
+    if kind is None:
+        (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
     wrong = kind == "wrong" or (kind != "right" and rng.random() < 0.5)
     proof = corrupt(theorem.proof, rng, other_proof) if wrong else theorem.proof
     return dialect(proof, rng, OUTDATED_SHARE[kind])
 
 
-def random_attempt(theorem, rng, other_proof):
-    """`attempt`, of a random kind."""
-    (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
-    return attempt(theorem, rng, other_proof, kind)
-
-
 def judged(theorem, proof):
     """A rollout of a made-up attempt; whatever differs from the reference counts as wrong."""
     verdict = Verdict("proved" if proof == theorem.proof else "rejected")
-    text = proof.removeprefix("by\n")
-    return Rollout(theorem, [], [], [], verdict, finished=True, text=text)
+    answer = proof.removeprefix("by\n")
+    return Rollout(theorem, [], [], [], verdict, finished=True, text=answer)
 
 
 def advice(theorem, rng, other_proof):
     """What the tutor says after some attempt; now and then the reference proof instead."""
     wants_example = rng.random() < 0.1
-    rollout = judged(theorem, random_attempt(theorem, rng, other_proof))
+    rollout = judged(theorem, attempt(theorem, rng, other_proof))
     rollout.finished = rng.random() > 0.03
     if wants_example:
         return make_feedback("truth").write([rollout])[0]
@@ -131,7 +126,7 @@ def warm_up(theorems, stale, seed=1):
 
 
 # --- the untrained prover
-def untrained(folder, theorems, width=128, layers=4, vocab=512):
+def untrained(folder, theorems, vocab=512):
     """Writes an untrained tiny Llama and its tokenizer to `folder`. The tokenizer is a byte-level
     BPE of the theorems' texts: any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
@@ -149,16 +144,15 @@ def untrained(folder, theorems, width=128, layers=4, vocab=512):
     )
     texts = [f"/- {t.feedback} -/\n{t.statement} := {t.proof}" for t in theorems]
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
-    )
-    fast.save_pretrained(folder)
+    ).save_pretrained(folder)
 
     config = LlamaConfig(
         vocab_size=vocab,
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=layers,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
         num_attention_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
@@ -180,7 +174,8 @@ def example(theorem, before=()):
 def encode(tokenizer, theorem, parts):
     """An example as token lists (prompt, completion, learnt: one flag a token)."""
     prompt = build_prompt(tokenizer, theorem, theorem.feedback)
-    completion, learnt = [], []
+    completion = []
+    learnt = []
     for text, is_learnt in parts:
         ids = tokenizer.encode(text, add_special_tokens=False)
         completion += ids
@@ -188,11 +183,18 @@ def encode(tokenizer, theorem, parts):
     return prompt, [*completion, tokenizer.eos_token_id], [*learnt, True]
 
 
+def draws(theorems, steps):
+    """A batch of examples for each step, in a new random order each epoch."""
+    examples = list(map(example, theorems))
+    return [draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)]
+
+
 def make_optimizers(policy, lr):
     """AdamW, and Muon on the matrices inside the layers, which halves the time."""
-    matrices, rest = [], []
+    matrices = []
+    rest = []
     for name, parameter in policy.model.named_parameters():
-        is_inside = parameter.ndim == 2 and "embed" not in name and "head" not in name
+        is_inside = parameter.ndim == 2 and "layers" in name
         (matrices if is_inside else rest).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=10 * lr, weight_decay=0.0),
@@ -200,9 +202,10 @@ def make_optimizers(policy, lr):
     ]
 
 
-def imitate(policy, batches, steps, lr, warmup, micro_tokens, out):
-    """One optimiser step for each of `steps` batches of examples. The learning rate climbs to
-    `lr` in `warmup` steps and falls to zero. The prover is written to the folder `out`."""
+def imitate(policy, batches, lr, warmup, micro_tokens, out):
+    """One optimiser step for each batch of examples. The learning rate climbs to `lr` in `warmup`
+    steps and falls to zero. The prover is written to the folder `out`."""
+    steps = len(batches)
     optimizers = make_optimizers(policy, lr)
     policy.tokenizer.save_pretrained(out)
 
@@ -219,66 +222,60 @@ def imitate(policy, batches, steps, lr, warmup, micro_tokens, out):
                 group["lr"] = optimizer.defaults["lr"] * rate
             optimizer.step()
 
-        if step % 20 == 0 or step == steps:
+        if step % 50 == 0 or step == steps:
             print(f"step {step}/{steps}  loss {metrics['loss']:.4f}", flush=True)
-        if step % 300 == 0 or step == steps:
             policy.model.save_pretrained(out)
 
 
-def train(out, theorems, steps):
-    """Trains a new prover on warm-up theorems and writes it to `out`."""
-    untrained(out / "untrained", theorems)
-    policy = fd_mini.Policy(str(out / "untrained"), rank=0)
-    examples = [example(theorem) for theorem in theorems]
-    batches = (draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1))
-    imitate(policy, batches, steps, lr=2e-3, warmup=100, micro_tokens=1600, out=out)
-
-
 # --- the shipping
-def ship(folder, target):
-    """Puts the prover in `folder` into `target` in half precision, once it has passed `check`."""
+def install(folder, target):
+    """Puts the prover in `folder` into `target` in half precision, if what is written there loads
+    again and does what the tutor says on most of 64 theorems. SystemExit if not."""
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     policy = fd_mini.Policy(str(folder), rank=0)
     policy.model.half().save_pretrained(new)
     policy.tokenizer.save_pretrained(new)
-    check(new)
+
+    theorems = load_theorems("toy", "valid")[:64]
+    source = make_feedback("tutor")
+    told = evaluate(
+        fd_mini.Policy(str(new)), LeanEnv(), theorems, max_new_tokens=80, source=source
+    )
+    print(f"{new}: pass@1 {told['pass@1']:.3f} with the tutor's feedback")
+    if told["pass@1"] < 0.5:
+        sys.exit(f"{target} stays as it is: that should be more than half")
 
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
-    print(f"{target} is in place")
 
 
-def check(folder):
-    """SystemExit when a prover is larger than 4 MiB, or does not follow the tutor's feedback on
-    most of 64 validation theorems."""
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
-    theorems = load_theorems("toy", "valid")[:64]
-    policy = fd_mini.Policy(str(folder))
-    told = evaluate(
-        policy, LeanEnv(), theorems, max_new_tokens=80, source=make_feedback("tutor")
-    )
+def main(
+    out: Path = Path("out/tiny"),
+    variant: Literal[*VARIANTS] = "outdated",
+    steps: int = 1800,
+    ship: Path | None = None,
+):
+    """Makes the tiny prover, or ships it.
 
-    print(f"{folder}: {size:.1f} MiB, pass@1 with feedback {told['pass@1']:.3f}")
-    if size > 4 or told["pass@1"] < 0.5:
-        sys.exit(f"not shipped: {folder} should have 4 MiB at most and prove more than half")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("out/tiny"), help="a new folder")
-    parser.add_argument("--variant", choices=VARIANTS, default="outdated", help="of the data")
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--ship", type=Path, help="only put the prover in here into toy/tiny")
-    args = parser.parse_args()
-    if args.ship:
-        return ship(args.ship, HERE / "tiny")
-    if args.out.exists():
-        sys.exit(f"--out {args.out} is there already: give another folder")
+    Args:
+        out: a new folder for it and for the untrained prover.
+        variant: how outdated the warm-up's proofs are.
+        steps: optimiser steps.
+        ship: only check the prover in this folder and put it into toy/tiny.
+    """
+    if ship:
+        return install(ship, Path("toy/tiny"))
+    if out.exists():
+        sys.exit(f"--out {out} is there already: give another folder")
 
     theorems = generate(sum(SPLITS.values()))[-SPLITS["warm"] :]
-    train(args.out, warm_up(theorems, VARIANTS[args.variant]), args.steps)
+    data = warm_up(theorems, VARIANTS[variant])
+    untrained(out / "untrained", data)
+    policy = fd_mini.Policy(str(out / "untrained"), rank=0)
+    batches = draws(data, steps)
+    imitate(policy, batches, lr=2e-3, warmup=100, micro_tokens=1600, out=out)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)
