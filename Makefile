@@ -20,7 +20,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q tests
 
 figures: .venv/ready  # every comparison, resumable: at most 5 hours on 2 cores, with QUICK=1 at most 20 minutes
-	$(BIN)/python experiments/figures.py $(if $(filter-out 0,$(QUICK)),--quick)
+	$(BIN)/python -m experiments.figures $(if $(filter-out 0,$(QUICK)),--quick)
 
 tiny: .venv/ready  # the theorems, the warm-up data and the tiny prover, from nothing (about an hour on 2 cores)
 	$(BIN)/python data/toy.py --warm-up out/warm

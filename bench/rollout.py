@@ -1,7 +1,7 @@
 """Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts,
 batch and lengths.
 
-    python -m bench.rollout               # random weights in the tiny shape, on the CPU and on CUDA
+    python -m bench.rollout               # random weights in the tiny shape, on CUDA where there is one
     python -m bench.rollout --model NAME  # another model (an alias, a folder, a hub id)
 
 The base is fp32 on a CPU and bf16 on CUDA, or NF4, with and without adapters (another model: with).

@@ -25,7 +25,8 @@ from pathlib import Path
 import tyro
 
 from experiments.plan import Run, estimate, experiments, make_runs
-from experiments.report import read_lines, report
+from experiments.report import report
+from extras.runs import read_lines
 
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 SCRIPTS = "train.py eval.py fd_mini.py feedback.py lean_env.py lean toy data".split()

@@ -6,9 +6,10 @@ import shlex
 from collections import defaultdict
 from pathlib import Path
 
-from eval import tactics_of
 from experiments.pictures import Row, mean, picture, points
 from experiments.plan import Experiment, Run, experiments, make_runs, read_plan, read_text
+from extras.runs import read_lines
+from lean.answers import tactics_of
 
 # Of log.jsonl, as train_... in results.csv.
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
@@ -26,11 +27,6 @@ proofs read.
 
 
 # --- reading
-def read_lines(path: Path) -> list[dict]:
-    """The rows of a jsonl file, a torn last line aside; none where there is no file."""
-    return [json.loads(line) for line in read_text(path).splitlines() if line.endswith("}")]
-
-
 def totals(run: Run | None) -> tuple[list[int], list[float]]:
     """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run,
     with those of the run it starts from."""
