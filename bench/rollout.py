@@ -1,10 +1,11 @@
 """Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts,
 batch and lengths.
 
-    python -m bench.rollout               # random weights in the tiny shape, on CUDA where there is one
+    python -m bench.rollout               # random weights in the tiny shape
     python -m bench.rollout --model NAME  # another model (an alias, a folder, a hub id)
 
-The base is fp32 on a CPU and bf16 on CUDA, or NF4, with and without adapters (another model: with).
+The base is fp32 on a CPU and bf16 on CUDA (where there is one), or NF4, with and without adapters
+(another model: with).
 
 Two cases. "full": no row ever stops, so that both decode the same tokens: the cost of a step.
 "ragged": rows stop at random, as real proofs do: `generate` keeps decoding rows that have finished

@@ -15,7 +15,6 @@ from pathlib import Path
 import fd_mini
 from toy import warm_up
 from toy.theorems import SPLITS, generate
-from train import draw_theorems
 
 STEPS = 300
 
@@ -23,13 +22,12 @@ STEPS = 300
 def main(kinds: str, out: Path):
     if kinds == "own":
         warm_up.KINDS = {"own": 1}
-    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
+    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # of the warm-up's own
     data = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
-    examples = [warm_up.example(theorem) for theorem in data]
-    batches = (draw_theorems(examples, step, warm_up.BATCH, 0) for step in range(1, STEPS + 1))
     policy = fd_mini.Policy("tiny", rank=0)
     folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
-    warm_up.imitate(policy, batches, STEPS, 1e-3, 20, micro_tokens=1600, out=folder)
+    batches = warm_up.draws(data, STEPS)
+    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=1600, out=folder)
 
 
 if __name__ == "__main__":
