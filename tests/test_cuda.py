@@ -1,4 +1,7 @@
-"""extras/cuda.py without a GPU: its buffers, buckets and fixed shapes, run without the capture, must sample what plain decoding samples."""
+"""extras/cuda.py without a GPU: buffers, buckets and fixed shapes, run without the capture.
+
+They must sample what plain decoding samples.
+"""
 
 import pytest
 import torch
@@ -12,19 +15,17 @@ PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15], [200, 3], [8, 8, 8, 8]]
 
 
 def both(policy, monkeypatch, prompts=PROMPTS, **options):
-    """-> (samples by plain decoding, samples through Graphs, the Graphs that were made: one per batch)"""
-    made, samples = [], []
-    monkeypatch.setattr(
-        cuda,
-        "Graphs",
-        lambda *args, real=cuda.Graphs: made.append(real(*args, capture=False)) or made[-1],
-    )
+    """-> (samples by plain decoding, samples through Graphs, the Graphs made: one per batch)"""
+    real, made, samples = cuda.Graphs, [], []
+
+    def without_capture(body, length):
+        made.append(real(body, length, capture=False))
+        return made[-1]
+
+    monkeypatch.setattr(cuda, "Graphs", without_capture)
     for policy.graphs in (False, True):
-        samples.append(
-            fm.sample(
-                policy, prompts, 24, generator=torch.Generator().manual_seed(0), **options
-            )
-        )
+        generator = torch.Generator().manual_seed(0)
+        samples.append(fm.sample(policy, prompts, 24, generator=generator, **options))
     return *samples, made
 
 
@@ -32,9 +33,8 @@ def both(policy, monkeypatch, prompts=PROMPTS, **options):
 def test_fixed_shapes_sample_what_plain_decoding_samples(tmp_path, monkeypatch, family):
     policy = fm.Policy(write_model(tmp_path, family), rank=4)
     shake(policy, "student", size=0.1)
-    policy.stop_ids = set(
-        range(0, 256, 16)
-    )  # rows stop at different times, so that buckets change and rows move
+    # Rows stop at different times, so that buckets change and rows move.
+    policy.stop_ids = set(range(0, 256, 16))
     plain, static, made = both(policy, monkeypatch)
     assert static == plain and len({len(ids) for ids, _ in plain}) > 2
     buckets = {min(1 << (n - 1).bit_length(), len(PROMPTS)) for n in alive(plain)}

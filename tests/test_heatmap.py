@@ -1,4 +1,7 @@
-"""The heat map of a real run: two steps of the shipped prover, real Lean, and numbers computed a second time by other means."""
+"""The heat map of a real run: two steps of the shipped prover, and real Lean.
+
+Its numbers are computed a second time by other means.
+"""
 
 import json
 import math
@@ -26,7 +29,10 @@ TINY = ROOT / "data" / "tiny"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Two steps that both attempt the same eight theorems, with a student far enough from its teacher to tell them apart."""
+    """Two steps that both attempt the same eight theorems.
+
+    The student is far enough from its teacher to tell them apart.
+    """
     folder = tmp_path_factory.mktemp("heat")
     (folder / "eight.jsonl").write_text(
         "".join((ROOT / "data" / "toy_train.jsonl").read_text().splitlines(True)[:8])
@@ -90,10 +96,15 @@ class Page(HTMLParser):
             self.attempts[-1].setdefault(int(token["data-t"]), ["", token["class"]])[0] += data
 
 
-def second_opinion(folder, who, prompt, completion):
-    """[T, V] log-probabilities of the completion's places, by transformers and PEFT in one plain forward pass."""
+def second_opinion(folder, role, prompt, completion):
+    """[T, V] log-probabilities of the completion's places.
+
+    By transformers and PEFT in one plain forward pass.
+    """
     model = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
-    model = PeftModel.from_pretrained(model, folder / "ckpt" / who) if who != "base" else model
+    model = (
+        PeftModel.from_pretrained(model, folder / "ckpt" / role) if role != "base" else model
+    )
     with torch.no_grad():
         logits = model.eval()(torch.tensor([prompt + completion])).logits[0]  # [P + T, V]
     return logits[len(prompt) - 1 : -1].log_softmax(-1)
@@ -114,20 +125,20 @@ def test_colours_are_the_log_ratio_of_a_direct_forward_pass_and_the_top_five_are
     moved = 0.0
     for view, roles in {"end": ("student", "teacher"), "start": ("base", "base")}.items():
         logps = [
-            second_opinion(run, who, prompt, ids)
-            for who, prompt in zip(roles, (row["prompt_ids"], told))
+            second_opinion(run, role, prompt, ids)
+            for role, prompt in zip(roles, (row["prompt_ids"], told))
         ]  # [T, V] each
         for t, token in enumerate(attempt["tokens"]):
             assert token[view]["d"] == pytest.approx(
                 (logps[1][t, ids[t]] - logps[0][t, ids[t]]).item(), abs=2e-4
             )
             moved = max(moved, abs(token[view]["d"] - token["end"]["d"]))
-            for who, logp in zip(("student", "teacher"), logps):
+            for role, logp in zip(("student", "teacher"), logps):
                 top = logp[t].exp().topk(5)
-                assert [p for _, p in token[view][who]["top"]] == pytest.approx(
+                assert [p for _, p in token[view][role]["top"]] == pytest.approx(
                     top.values.tolist(), abs=1e-4
                 )
-                assert token[view][who]["top"][0][0] == tokenizer.decode(
+                assert token[view][role]["top"][0][0] == tokenizer.decode(
                     [top.indices[0].item()]
                 )
     assert moved > 0.1  # the two moments are not the same pair of models
@@ -266,10 +277,9 @@ def test_leans_messages_stand_at_the_line_and_column_that_lean_named(run):
 
 
 def test_a_message_about_a_chat_answer_points_into_the_proof_inside_it():
-    statement, answer = (
-        "theorem t (p : Prop) : p → p",
-        "I use foo.\n```lean4\ntheorem t (p : Prop) : p → p := by\n  intro h\n  foo h\n```\nDone: foo.",
-    )
+    statement = "theorem t (p : Prop) : p → p"
+    proof = "by\n  intro h\n  foo h"
+    answer = f"I use foo.\n```lean4\n{statement} := {proof}\n```\nDone: foo."
     shown = f"{statement} := by\n{answer}"
     offset = layout.place(
         {"statement": statement, "text": answer}, {"line": 3, "column": 2}
@@ -372,11 +382,13 @@ def test_the_terminal_shows_the_same_attempts_signs_and_numbers(run, capsys):
         for token in attempt["tokens"]
         if abs(token[view]["d"]) >= math.log(2)
     ]
-    assert strong and all(
-        f"{view:5} {'▲' if token[view]['d'] > math.log(5) else '▼' if token[view]['d'] < -math.log(5) else '+' if token[view]['d'] > 0 else '-'} "
-        f"{token[view]['d']:+.2f}" in printed
-        for view, token in strong
-    )
+    assert strong
+    for view, token in strong:
+        d = token[view]["d"]
+        sign = "+" if d > 0 else "-"
+        if abs(d) > math.log(5):
+            sign = "▲" if d > 0 else "▼"
+        assert f"{view:5} {sign} {d:+.2f}" in printed
     assert "\033[" in terminal.as_text(look, colour=True)
     assert re.sub(
         r"\033\[[\d;]*m", "", terminal.as_text(look, colour=True)

@@ -1,4 +1,7 @@
-"""eval.py --endpoint: a model behind HTTP, played by a real server of the standard library; its proofs are judged by real Lean."""
+"""eval.py --endpoint: a model behind HTTP, played by a real server of the standard library.
+
+Its proofs are judged by real Lean.
+"""
 
 import json
 import math

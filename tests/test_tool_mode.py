@@ -1,4 +1,7 @@
-"""Tool mode end to end: calls inside one generation, tool output seen and not learnt, the verdict on what was written."""
+"""Tool mode end to end: calls inside one generation, tool output seen and not learnt.
+
+The verdict is on what was written.
+"""
 
 import dataclasses
 
@@ -25,7 +28,10 @@ def policy():
 
 
 def scripted(policy, monkeypatch, *turns):
-    """Stands in for sampling alone: row i writes turns[t][i] in turn t, up to where `stop` would have stopped it."""
+    """Stands in for sampling alone: row i writes turns[t][i] in turn t.
+
+    Up to where `stop` would have stopped it.
+    """
     turns, stops = iter(turns), []
 
     def sample(policy, prompts, room, temperature, generator=None, batch_size=64, stop=None):
@@ -157,7 +163,10 @@ def test_student_and_teacher_prompts_both_tell_of_the_tools_and_lean_does_not_mi
 
 
 def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypatch):
-    """The gradient with tool output masked equals the gradient of the definition: a sum over sampled tokens alone."""
+    """The gradient with tool output masked equals that of the definition.
+
+    That is a sum over sampled tokens alone.
+    """
     scripted(policy, monkeypatch, ["#rg add_comm\n"], ["  exact Nat.add_comm a b"])
     (r,) = tool_mode.roll_out(policy, env, [NAT], 160, torch.Generator())
     (told,) = make_feedback("tutor").write([r])
@@ -199,7 +208,8 @@ def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypa
         policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}{# knows tools #}"
     )
     monkeypatch.setattr(policy.tokenizer, "tools", None, raising=False)
-    block = f"private theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n{NAT.statement} := helper a b"
+    helper = "private theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b"
+    block = f"{helper}\n{NAT.statement} := helper a b"
     scripted(
         policy,
         monkeypatch,
@@ -217,7 +227,10 @@ def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypa
 def test_a_template_that_knows_tools_tells_of_them_to_student_and_teacher(monkeypatch):
     policy = fd_mini.Policy("tiny", rank=4)
     policy.style = "chat"
-    policy.tokenizer.chat_template = "{% for t in tools or [] %}<{{ t['function']['name'] }}>{% endfor %}{{ messages[0]['content'] }}"
+    policy.tokenizer.chat_template = (
+        "{% for t in tools or [] %}<{{ t['function']['name'] }}>{% endfor %}"
+        "{{ messages[0]['content'] }}"
+    )
     theorem = tool_mode.equip(NAT, LeanEnv(), policy)
     assert theorem == NAT
     for feedback in (None, "1. Use `exact h`."):

@@ -1,4 +1,7 @@
-"""The three tools, the calls that a model writes, and the verdict of an attempt: real files, the real embedded Lean."""
+"""The three tools, the calls that a model writes, and the verdict of an attempt.
+
+Real files, the real embedded Lean.
+"""
 
 import json
 import os
@@ -44,8 +47,8 @@ def in_tags(name, **arguments):
 def test_calls_are_found_in_all_three_styles():
     json_call = in_tags("lean_write_file", path="a.lean", content="x\n#end\n</tool\n")
     xml_call = (
-        "<tool_call>\n<function=lean_write_file>\n<parameter=path>\na.lean\n</parameter>\n<parameter=content>\n"
-        "  x < y\n#rg z\n</parameter>\n</function>\n</tool_call>"
+        "<tool_call>\n<function=lean_write_file>\n<parameter=path>\na.lean\n</parameter>\n"
+        "<parameter=content>\n  x < y\n#rg z\n</parameter>\n</function>\n</tool_call>"
     )
     text_call = "#write a.lean\n  x\n\n#rg y\n#end\n"
     expected = [
@@ -363,17 +366,17 @@ def test_the_final_answer_is_what_is_left_without_calls_and_outputs(style):
     assert answer(turn + "-- mine\n  exact h")[-len("  exact h") :] == "  exact h"
 
 
+def write_files(env, folder, *contents):
+    """Two names take turns, so that a third file replaces the first."""
+    for i, content in enumerate(contents):
+        args = {"path": f"f{i % 2}.lean", "content": content}
+        run_tool(env, T, folder, "lean_write_file", args)
+    return folder
+
+
 def test_solved_means_that_something_written_proves_the_statement(env, tmp_path):
     def write(folder, *contents):
-        for i, content in enumerate(contents):
-            run_tool(
-                env,
-                T,
-                tmp_path / folder,
-                "lean_write_file",
-                {"path": f"f{i % 2}.lean", "content": content},
-            )
-        return tmp_path / folder
+        return write_files(env, tmp_path / folder, *contents)
 
     other = "theorem other : True := trivial\n"
     attempts = [
@@ -396,22 +399,16 @@ def test_solved_means_that_something_written_proves_the_statement(env, tmp_path)
         files[0] == files[1] == GOOD
         and files[3] == f"{T.statement} := by\n  exact Nat.mul_comm a b"
     )
-    assert [verdict.status for verdict in verdicts] == [
-        "proved",
-        "proved",
-        "rejected",
-        "proved",
-        "proved",
-        "proved",
-        "rejected",
-        "rejected",
-        "rejected",
-        "cheat",
-    ]
+    statuses = " ".join(verdict.status for verdict in verdicts)
+    assert statuses == (
+        "proved proved rejected proved proved proved rejected rejected rejected cheat"
+    )
     assert verdicts[7].messages[0]["data"] == "no file was written and no answer was given"
-    # a file that Lean cannot finish is no wrong proof
+
+
+def test_a_file_that_lean_cannot_finish_is_no_wrong_proof(env, tmp_path):
     short = LeanEnv(lean="wheel", timeout=2)
-    endless = write("j", f"{T.statement} := by\n  repeat skip")
+    endless = write_files(env, tmp_path, f"{T.statement} := by\n  repeat skip")
     assert final_verdict(short, T, endless, "by\n  rfl").status == "timeout"
 
 
