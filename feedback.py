@@ -174,9 +174,9 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
         return Feedback(repeat, needs_verdict=False)
     if spec == "self" and generate:
         return Feedback(ask_base)
-    if kind in ("ollama", "openai"):
+    if kind in READERS:
         model, _, url = rest.partition("@")
-        endpoint = Endpoint(kind, model, url, read_advice, **options)
+        endpoint = Endpoint(kind, model, url, READERS[kind], **options)
 
         def ask_endpoint(rollouts):
             return endpoint([instruction(rollout, style) for rollout in rollouts])
@@ -259,8 +259,17 @@ def clean_answer(text: str | None, cut: bool = False) -> str | None:
     return text.strip() or None
 
 
-def read_advice(reply: dict) -> str | None:
-    """The advice in a server's reply: Ollama's own format, or OpenAI's with its choices."""
-    choice = reply["choices"][0] if "choices" in reply else reply
-    reasons = (choice.get("done_reason"), choice.get("finish_reason"))
-    return clean_answer(choice["message"]["content"], cut="length" in reasons)
+def read_ollama(reply: dict) -> str | None:
+    """The advice in a reply of Ollama's own chat API."""
+    cut = reply.get("done_reason") == "length"
+    return clean_answer(reply["message"]["content"], cut)
+
+
+def read_openai(reply: dict) -> str | None:
+    """The advice in a reply of an OpenAI-compatible server."""
+    choice = reply["choices"][0]
+    cut = choice.get("finish_reason") == "length"
+    return clean_answer(choice["message"]["content"], cut)
+
+
+READERS = {"ollama": read_ollama, "openai": read_openai}

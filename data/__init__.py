@@ -72,10 +72,8 @@ def first(most, texts):
 def complaints(env, theorems):
     """Of each statement: Lean's first error when its proof is `sorry`, or None. ValueError when
     Lean itself fails on all of them."""
-    jobs = [(t.header, t.statement, "sorry", False) for t in theorems]
-    # Here `sorry` must reach Lean.
-    verdicts = env._check(jobs, guard=lambda *_: (None, False))
-    if jobs and all(verdict.status in ("timeout", "crash") for verdict in verdicts):
+    verdicts = env.check([(theorem, "sorry") for theorem in theorems], sketch=True)
+    if verdicts and not any(verdict.judged for verdict in verdicts):
         raise ValueError(
             f"Lean failed ({verdicts[0].status}) on every statement: "
             "try a longer --lean-timeout or another --lean"

@@ -74,15 +74,16 @@ class Buffers(DynamicLayer):
                 for states in (keys, values)
             ]
         rows, _, new, _ = keys.shape
+        buffers = [buffer[:rows] for buffer in self.buffers]
 
         if self.column is not None:
-            for buffer, states in zip(self.buffers, (keys, values)):
-                buffer[:rows].index_copy_(2, self.column, states)
-            return [buffer[:rows] for buffer in self.buffers]
+            for buffer, states in zip(buffers, (keys, values)):
+                buffer.index_copy_(2, self.column, states)
+            return buffers
 
         start = self.get_seq_length()
-        for buffer, states in zip(self.buffers, (keys, values)):
-            buffer[:rows, :, start : start + new] = states
+        for buffer, states in zip(buffers, (keys, values)):
+            buffer[:, :, start : start + new] = states
         self.view(rows, start + new)
         return self.keys, self.values
 
@@ -105,8 +106,8 @@ class Buffers(DynamicLayer):
 class Graphs:
     """Stands in for `body`, the model without its head, inside decode().
 
-    length: columns of the cache, prompt and completion. capture False runs the same fixed shapes
-    without a graph, on any device.
+    length: columns of the cache, prompt and completion. capture False runs the same fixed
+    shapes without a graph, on any device.
     """
 
     def __init__(self, body, length, capture=True):
@@ -120,7 +121,8 @@ class Graphs:
         for number, layer in enumerate(self.cache.layers):
             if type(layer) is DynamicLayer:
                 self.cache.layers[number] = Buffers(length)
-            else:  # no plain attention (Qwen3.5's linear layers): rows move when some are dropped
+            else:
+                # No plain attention (Qwen3.5's linear layers): rows move when some are dropped.
                 self.static = False
 
     def __call__(

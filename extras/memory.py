@@ -1,10 +1,10 @@
 """The memory plan: what a run will need of a GPU, from the model's config alone.
 
 It is made before anything large is loaded. Bytes, by formula: L layers, D width, F inner width,
-V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch. What
-cannot be counted exactly (one layer's recomputed activations, the CUDA context, fragmentation)
-is an estimate and named so. The arithmetic is tested (tests/test_memory.py); the comparison with
-a measured peak needs a GPU and is not yet run.
+V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch.
+What cannot be counted exactly (one layer's recomputed activations, the CUDA context,
+fragmentation) is an estimate and named so. The arithmetic is tested (tests/test_memory.py); the
+comparison with a measured peak needs a GPU and is not yet run.
 """
 
 import torch
@@ -79,12 +79,12 @@ def head_chunk(config):
     return 20 * CHUNK * config.vocab_size
 
 
-def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, copies=5):
+def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
     """The parts in bytes, and the batch sizes `rows` (of rollouts) and `micro_tokens`.
 
-    row_tokens: prompt and completion of the longest row. free: bytes. Batch sizes that are None
-    are chosen to fit into 95 % of `free`. ValueError, in one line with the flag to lower, where
-    it cannot fit.
+    row_tokens: prompt and completion of the longest row. free: bytes. Batch sizes are chosen to
+    fit into 95 % of `free`, micro_tokens where it is None. ValueError, in one line with the
+    flag to lower, where it cannot fit.
     """
     sizes = (weights(config, form), adapters(config, rank, copies), FIXED)
     parts = dict(zip(COMMON, sizes))
@@ -92,7 +92,7 @@ def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, cop
     room = 0.95 * free - taken  # sampling and training take turns in it
 
     most_rows = int(room // kv_cache(config, 1, row_tokens))
-    rows = rows or min(256, most_rows)
+    rows = min(256, most_rows)
 
     at_rest = activations(config, 0)
     per_token = (activations(config, 2**20) - at_rest) / 2**20
@@ -104,7 +104,7 @@ def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, cop
     parts["activations"] = activations(config, micro_tokens)
     parts["head chunk"] = head_chunk(config)
 
-    if most_rows < max(rows, 1):
+    if most_rows < 1:
         what, flag = "a single row's KV cache", "--max-new-tokens"
     elif most_tokens < micro_tokens:
         what = f"a micro-batch of {micro_tokens} tokens"
@@ -161,7 +161,7 @@ def fit(cfg, policy):
     copies = 6 if cfg.algo == "grpo" else 5  # one more for the reference
 
     config = policy.model.config.get_text_config()
-    parts = plan(config, form, policy.rank, longest, free, None, cfg.micro_tokens, copies)
+    parts = plan(config, form, policy.rank, longest, free, cfg.micro_tokens, copies)
     policy.rollout_batch = parts["rows"]
     cfg.micro_tokens = parts["micro_tokens"]
     policy.planned_peak = max(peaks(parts))
@@ -177,6 +177,6 @@ def measured(policy):
     planned = policy.planned_peak / GIB
     print(
         f"  measured peak: {tensors:.2f} GiB in tensors, {held:.2f} held by torch; planned "
-        f"{planned:.2f}, of which {FIXED / GIB:.1f} for CUDA itself, which torch does not count, "
-        "and for fragmentation"
+        f"{planned:.2f}, of which {FIXED / GIB:.1f} for CUDA itself, which torch does not "
+        "count, and for fragmentation"
     )

@@ -8,8 +8,8 @@
 Raw prompts (plain, fence) go to /completions, chat ones to /chat/completions, where the server
 applies its own template. Statement, words and sampling are those of a local evaluation. So are
 the verifier and the metrics, but for the entropy, which no server tells (nan), and for --seed:
-the server draws. The key, where one is needed, comes from OPENAI_API_KEY. Tested against a small
-server that speaks the format; not yet run against vLLM itself.
+the server draws. The key, where one is needed, comes from OPENAI_API_KEY. Tested against a
+small server that speaks the format; not yet run against vLLM itself.
 """
 
 import re
@@ -55,8 +55,8 @@ def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, 
     """A served model, to be called like eval.roll_out.
 
     url: with or without /v1. model: as the server calls it. style: chat, fence, plain, or auto
-    (chat, but for the families that were trained on raw completions). SystemExit in one line when
-    the server cannot be used, at once, and when most of the requests fail, later.
+    (chat, but for the families that were trained on raw completions). SystemExit in one line
+    when the server cannot be used, at once, and when most of the requests fail, later.
     """
     if style == "auto":
         style = "fence" if FENCE.search(model) else "chat"
@@ -85,7 +85,7 @@ def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, 
 
 
 class Served:
-    """A model behind `ask`: texts -> what `read` took out of each reply, None where it failed."""
+    """A model behind `ask`: texts -> what `read` took out of each reply, None for a failure."""
 
     def __init__(self, ask, style):
         self.ask = ask
@@ -94,14 +94,17 @@ class Served:
     def __call__(self, policy, env, theorems, max_new_tokens, generator, feedback=None, *_):
         """eval.roll_out with the model elsewhere: rollouts, judged, in order.
 
-        Of its arguments the theorems and their feedback count: length and random numbers are the
-        server's. A request that failed gives a "crash": it is left out, never a wrong proof.
+        Of its arguments the theorems and their feedback count: length and random numbers are
+        the server's. A request that failed gives a "crash": it is left out, never a wrong
+        proof.
         """
-        feedback = feedback or [None] * len(theorems)
-        prompts = [self.prompt(theorem, text) for theorem, text in zip(theorems, feedback)]
+        prompts = []
+        for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
+            # There is no tokenizer here: what looks like a special token is taken for one.
+            special = set(re.findall(r"<[^<>\s]+>", text or ""))
+            prompts.append(prompt_text(theorem, text, self.style, sorted(special)))
 
-        rollouts = []
-        answered = []
+        rollouts, answered = [], []
         for theorem, answer in zip(theorems, self.ask(prompts), strict=True):
             text, finished, tokens = answer or ("", False, 0)
             ids = [-1] * tokens  # how many there are is known, but not which
@@ -117,8 +120,3 @@ class Served:
         for rollout, verdict in zip(answered, verdicts, strict=True):
             rollout.verdict = verdict
         return rollouts
-
-    def prompt(self, theorem, feedback):
-        """There is no tokenizer here: whatever looks like a special token is taken for one."""
-        special = set(re.findall(r"<[^<>\s]+>", feedback or ""))
-        return prompt_text(theorem, feedback or "", self.style, sorted(special))

@@ -1,6 +1,6 @@
 """Attempts that may call tools: several turns inside one generation, as in the paper.
 
-    sampling stops at a complete call -> the tool runs -> its output is appended -> sampling goes on
+    sampling stops at a complete call -> the tool runs -> its output is appended -> and so on
 
 until the final answer, the token limit or TURNS calls. Tool output counts towards the token
 limit. `sampled` is False for it: student and teacher both attend to it, and no loss touches it.
@@ -89,8 +89,8 @@ def equip(theorem, env, policy):
     """Tells the model about the tools; -> the theorem, perhaps with another header.
 
     The chat template tells it where that can (student's and teacher's prompts alike, see
-    build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt has
-    it, and Lean does not mind.
+    build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt
+    has it, and Lean does not mind.
     """
     if policy.style == "chat" and re.search(r"\btools\b", str(policy.tokenizer.chat_template)):
         policy.tokenizer.tools = TOOLS
@@ -211,8 +211,8 @@ def judge(env, rollouts, folders):
 def final_file(theorem, text):
     """The final answer as a file, "" where there is none.
 
-    That is a chat's last lean block with all that stands beside the theorem, or the statement and
-    its proof.
+    That is a chat's last lean block with all that stands beside the theorem, or the statement
+    and its proof.
     """
     blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL)
     if blocks and len(DECLARATION.findall(blocks[-1])) > 1:

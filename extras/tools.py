@@ -7,9 +7,9 @@
     ...
     verdicts = final_verdicts(env, [(theorem, folder, answer(text))])
 
-`folder` belongs to one attempt. Models write calls in one of three styles: "json" (Qwen3: JSON in
-<tool_call> tags), "xml" (Qwen3.5: functions in <tool_call> tags) and "text", for provers that
-never saw a tool: lines that cannot stand in a Lean proof,
+`folder` belongs to one attempt. Models write calls in one of three styles: "json" (Qwen3: JSON
+in <tool_call> tags), "xml" (Qwen3.5: functions in <tool_call> tags) and "text", for provers
+that never saw a tool: lines that cannot stand in a Lean proof,
 
     #rg mul_comm
     #write a.lean
@@ -21,9 +21,9 @@ whose outputs come back as Lean comments. A file or an answer that holds no `the
 the proof alone (`by ...`) and gets the statement put before it, so that a small prover need not
 copy it.
 
-What is covered: files by plain names in `folder` only (no other folder, no links), their size and
-number, the length of every output, and a search that starts no shell, takes no option from the
-model and ends after 20 s. What a checked file may do: see lean_env.py.
+What is covered: files by plain names in `folder` only (no other folder, no links), their size
+and number, the length of every output, and a search that starts no shell, takes no option from
+the model and ends after 20 s. What a checked file may do: see lean_env.py.
 """
 
 import contextlib
@@ -68,8 +68,8 @@ def tool_prompt(style):
     """
     if style == "text":
         return (
-            "Tools, each on lines of its own: `#rg REGEX` searches Mathlib. `#write NAME.lean`, "
-            "then a Lean file, then `#end` writes the file. `#compile NAME.lean` compiles it. "
+            "Tools, each on lines of its own: `#rg REGEX` searches Mathlib. `#write "
+            "NAME.lean`, then a Lean file, then `#end` writes the file. `#compile NAME.lean` compiles it. "
             "The output follows as a comment."
         )
     form = "<function=NAME><parameter=KEY>VALUE</parameter></function>"
@@ -106,13 +106,11 @@ CLOSED = re.compile(
 def find_call(text):
     """The first complete call in a text, or None.
 
-    A call that has begun and is not complete hides what comes after it: the lines of a file that
-    is being written are no calls.
+    A call that has begun and is not complete hides what comes after it: the lines of a file
+    that is being written are no calls.
     """
     opening = OPENING.search(text)
-    if not opening:
-        return None
-    call = CLOSED.match(text, opening.start())
+    call = opening and CLOSED.match(text, opening.start())
     if not call:
         return None
 
@@ -199,8 +197,8 @@ def run_tools(env, calls, limit=MAX_OUTPUT):
     """[(Theorem, folder of the attempt, name, args)] -> what each tool prints, in order.
 
     Outputs are cut, with a note, at `limit` characters. Files are checked all at once. Whatever
-    a model may write gets an answer in words: nothing is raised. Two calls of one attempt belong
-    in two batches.
+    a model may write gets an answer in words: nothing is raised. Two calls of one attempt
+    belong in two batches.
     """
     outputs = [""] * len(calls)
     files = {}  # number of the call: (Theorem, text) to be checked
@@ -332,16 +330,18 @@ def report(verdict, path):
     if verdict.status == "crash":
         return "Lean broke down on this file: this says nothing about the proof."
 
-    lines = []
-    for m in verdict.messages:
-        lines.append(f"{path}:{m['line']}:{m['column']}: {m['severity']}: {m['data']}")
-
-    end = "It does not prove the theorem."
-    if verdict.axioms:
-        end += f" It rests on {', '.join(verdict.axioms)}."
+    lines = [
+        f"{path}:{m['line']}:{m['column']}: {m['severity']}: {m['data']}"
+        for m in verdict.messages
+    ]
     if verdict.status == "proved":
-        end = "It compiles and proves the theorem."
-    return "\n".join([*lines, end])
+        lines.append("It compiles and proves the theorem.")
+    elif verdict.axioms:
+        rests = ", ".join(verdict.axioms)
+        lines.append(f"It does not prove the theorem. It rests on {rests}.")
+    else:
+        lines.append("It does not prove the theorem.")
+    return "\n".join(lines)
 
 
 # ---- search
@@ -361,8 +361,8 @@ PYTHON = [sys.executable, "-I", "-S", str(HERE / "search.py")]
 def search(env, pattern):
     """Lines of Mathlib that match, MAX_LINES at most; or what is wrong, in words.
 
-    Mathlib is the project's; where there is none, core.lean is searched. With ripgrep where it is
-    installed, else with Python's `re`, in a process that is killed after SEARCH_SECONDS.
+    Mathlib is the project's; where there is none, core.lean is searched. With ripgrep where it
+    is installed, else with Python's `re`, in a process that is killed after SEARCH_SECONDS.
     """
     folder, name = CORE.parent, CORE.name
     if env.cwd and (env.cwd / MATHLIB).is_dir():
@@ -431,9 +431,9 @@ def final_verdicts(env, attempts):
     """[(Theorem, folder, final answer in Lean or "")] -> [(Verdict, the proved file or "")].
 
     Solved, as in the paper: something written proves the statement, by the judgement of
-    `check_files` and not by what a tool said. Judged are the final answer, then the written files
-    from the newest back, until one is proved. When none is, the verdict is the first one's, or
-    Lean's own failure on one of them.
+    `check_files` and not by what a tool said. Judged are the final answer, then the written
+    files from the newest back, until one is proved. When none is, the verdict is the first
+    one's, or Lean's own failure on one of them.
     """
     texts = []  # of each attempt, in the order in which they are judged
     for theorem, folder, final in attempts:

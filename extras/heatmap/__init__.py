@@ -7,14 +7,14 @@ The number behind a colour is
 
     d_t = log p_teacher(y_t | x, F, y_<t) - log p_student(y_t | x, y_<t)    in nats:
 
-what the feedback F makes of the token that was written. All of it is computed from rollouts.jsonl
-and the checkpoint (models.py); the page holds everything it shows (layout.py, terminal.py,
-page.py).
+what the feedback F makes of the token that was written. All of it is computed from
+rollouts.jsonl and the checkpoint (models.py); the page holds everything it shows (layout.py,
+terminal.py, page.py).
 
-What the files cannot tell: a run keeps its last adapters only, so nobody can say what student and
-teacher thought at step 7 of an attempt of step 7. Two moments are known for certain and the page
-offers both, for the attempts of all steps: "end", the adapters of the checkpoint, and "start",
-the base with and without the feedback (student = teacher = base when training starts).
+What the files cannot tell: a run keeps its last adapters only, so nobody can say what student
+and teacher thought at step 7 of an attempt of step 7. Two moments are known for certain and the
+page offers both, for the attempts of all steps: "end", the adapters of the checkpoint, and
+"start", the base with and without the feedback (student = teacher = base when training starts).
 """
 
 import os

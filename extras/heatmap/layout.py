@@ -54,8 +54,8 @@ def pieces(tokenizer, ids):
 def place(row, message):
     """Where a message points: an offset in f"{statement} := by\\n{text}", which is shown.
 
-    Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A raw
-    completion continues the `by`; a chat answer has the proof somewhere inside.
+    Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A
+    raw completion continues the `by`; a chat answer has the proof somewhere inside.
     """
     statement, text = row["statement"], row["text"]
     proof = extract_proof(text)

@@ -128,8 +128,7 @@ def ask(policy, role, prompt, completion):
 
     said = []
     for logp, top_ids, top_logps in zip((-nll).tolist(), ids.tolist(), logps.tolist()):
-        top = []
-        for i, top_logp in zip(top_ids, top_logps):
-            top.append([visible(policy.tokenizer.decode([i])), math.exp(top_logp)])
-        said.append({"logp": logp, "top": top})
+        words = [visible(policy.tokenizer.decode([i])) for i in top_ids]
+        probabilities = [math.exp(top_logp) for top_logp in top_logps]
+        said.append({"logp": logp, "top": list(zip(words, probabilities))})
     return said

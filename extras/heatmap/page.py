@@ -1,7 +1,8 @@
 """The page: one HTML file that needs nothing else.
 
 Every text from a model, a data file or Lean goes through html.escape or JSON. The page's frame
-with its legend, its style and its script are page.html, style.css and script.js beside this file.
+with its legend, its style and its script are page.html, style.css and script.js beside this
+file.
 """
 
 import html
