@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 import fd_mini
 from data import load_theorems, screen
-from extras import heatmap, pictures, runs, tool_mode
+from extras import runs, tool_mode
+from extras.pictures import report
 from extras.subjects import refuse_empty, subjects
 from feedback import build_prompt, make_feedback
 from lean.answers import tactics_of
@@ -245,6 +246,8 @@ class Config:
 def main(cfg: Config) -> dict:
     """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
     if cfg.show:
+        from extras import heatmap  # not part of a first reading
+
         policy, config = runs.load_run(cfg.show, "student", cfg.quantize)
         return heatmap.main(policy, config, cfg)
     refuse_empty(cfg)
@@ -272,7 +275,7 @@ def main(cfg: Config) -> dict:
         )
         seconds = time.perf_counter() - clock
         results[subject.label] |= dict(data=cfg.data, split=cfg.split, seconds=seconds)
-    pictures.report(results, cfg, KS)
+    report(results, cfg, KS)
     return results
 
 

@@ -296,8 +296,8 @@ def train(cfg: Config) -> Path:
             seconds = time.perf_counter() - clock
             metrics |= dict(grad_norm=norm, lr=lr_at(cfg, step), seconds=seconds)
             runs.log_step(out, step, cfg.steps, metrics, rollouts)
-            if step == done + 1:
-                memory.measured(policy)
+            if step == done + 1 and policy.device.type == "cuda":
+                print(memory.measured(policy), flush=True)
             stopped = stop()
             if stopped or step % cfg.save_every == 0 or step == cfg.steps:
                 runs.save_checkpoint(out, policy, optimizer, step)
@@ -358,7 +358,9 @@ def prepare(cfg: Config) -> Run:
             f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: "
             f"the model has {policy.max_positions} positions"
         )
-    memory.fit(cfg, policy)  # on CUDA: the memory plan, and batch sizes from it
+    if policy.device.type == "cuda":
+        memory.fit(cfg, policy)  # prints the memory plan, and takes batch sizes from it
+    cfg.micro_tokens = cfg.micro_tokens or 8192
     if env and ranks.FIRST and (cfg.data, cfg.valid) != ("toy", ""):
         theorems, valid = screen(
             env, theorems, valid

@@ -59,7 +59,9 @@ class Buffers(DynamicLayer):
     def __init__(self, length):
         super().__init__()
         self.length = length
-        self.column = None  # where a graph writes: a tensor, for its addresses are fixed
+        self.column = (
+            None  # where a graph writes: a tensor, for its addresses are fixed
+        )
 
     def update(self, keys, values, *_, **__):
         """Adds the keys and values of new tokens, [B, heads, T, d]. -> all so far.
@@ -126,7 +128,12 @@ class Graphs:
                 self.static = False
 
     def __call__(
-        self, input_ids, attention_mask, position_ids, past_key_values=None, use_cache=True
+        self,
+        input_ids,
+        attention_mask,
+        position_ids,
+        past_key_values=None,
+        use_cache=True,
     ):
         """Like body(...): input_ids and position_ids [B, T], attention_mask [B, columns]."""
         # The prompts, once; or a family whose states have no fixed address.
@@ -147,7 +154,9 @@ class Graphs:
 
         for layer in self.cache.layers:
             layer.view(rows, width)
-        return SimpleNamespace(last_hidden_state=step.out[:rows], past_key_values=self.cache)
+        return SimpleNamespace(
+            last_hidden_state=step.out[:rows], past_key_values=self.cache
+        )
 
     def forward(self, ids, mask, positions):
         return self.body(
@@ -168,11 +177,18 @@ class Graphs:
 
         zeros = torch.zeros(2, bucket, 1, dtype=torch.long, device=buffer.device)
         # A row's first column is always attended to, or softmax over nothing would be NaN.
-        mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=buffer.device)
+        mask = torch.zeros(
+            bucket, 1, 1, self.length, dtype=torch.bool, device=buffer.device
+        )
         mask[..., 0] = True
         column = torch.zeros(1, dtype=torch.long, device=buffer.device)
         self.buckets[bucket] = SimpleNamespace(
-            ids=zeros[0], positions=zeros[1], mask=mask, column=column, out=None, replay=None
+            ids=zeros[0],
+            positions=zeros[1],
+            mask=mask,
+            column=column,
+            out=None,
+            replay=None,
         )
         return self.buckets[bucket]
 

@@ -120,7 +120,10 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
 def peaks(parts):
     """Bytes at the peak of sampling and of training, which take turns."""
     common = sum(parts[name] for name in COMMON)
-    return common + parts["KV cache"], common + parts["activations"] + parts["head chunk"]
+    return (
+        common + parts["KV cache"],
+        common + parts["activations"] + parts["head chunk"],
+    )
 
 
 def table(parts, free):
@@ -132,21 +135,22 @@ def table(parts, free):
 
     sampling, training = [peak / GIB for peak in peaks(parts)]
     title = "peak in sampling, training"
-    lines.append(f"  {title:30}{sampling:7.2f}, {training:.2f} of {free / GIB:.1f} GiB free")
+    lines.append(
+        f"  {title:30}{sampling:7.2f}, {training:.2f} of {free / GIB:.1f} GiB free"
+    )
 
     rows, tokens = parts["rows"], parts["micro_tokens"]
-    lines.append(f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens")
+    lines.append(
+        f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens"
+    )
     return "\n".join(lines)
 
 
 def fit(cfg, policy):
     """Prints the plan for a policy on CUDA and puts its batch sizes where they are read.
 
-    These places are `policy.rollout_batch` and `cfg.micro_tokens`. On a CPU there is no plan.
+    These places are `policy.rollout_batch` and `cfg.micro_tokens`.
     """
-    if policy.device.type != "cuda":
-        cfg.micro_tokens = cfg.micro_tokens or 8192
-        return
     if policy.four_bit:
         form = "nf4"
     elif policy.head.dtype == torch.bfloat16:
@@ -155,7 +159,9 @@ def fit(cfg, policy):
         form = "fp32"
 
     # What is loaded already is in the plan.
-    free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_reserved(policy.device)
+    free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_reserved(
+        policy.device
+    )
     # A prompt with feedback seldom has more than 1024 tokens.
     longest = min(policy.max_positions, cfg.max_new_tokens + 1024)
     copies = 6 if cfg.algo == "grpo" else 5  # one more for the reference
@@ -169,13 +175,11 @@ def fit(cfg, policy):
 
 
 def measured(policy):
-    """Prints, on CUDA, what torch's allocator held at its peak, and the plan."""
-    if policy.device.type != "cuda":
-        return
+    """The line after the first step: what torch's allocator held at its peak, and the plan."""
     tensors = torch.cuda.max_memory_allocated() / GIB
     held = torch.cuda.max_memory_reserved() / GIB
     planned = policy.planned_peak / GIB
-    print(
+    return (
         f"  measured peak: {tensors:.2f} GiB in tensors, {held:.2f} held by torch; planned "
         f"{planned:.2f}, of which {FIXED / GIB:.1f} for CUDA itself, which torch does not "
         "count, and for fragmentation"

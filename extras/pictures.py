@@ -4,9 +4,14 @@ import json
 import math
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-STYLES = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
+STYLES = [
+    "o-",
+    "s--",
+    "^-.",
+    "D:",
+    "v-",
+    "x--",
+] * 9  # told apart without colour as well
 
 
 def report(results: dict, cfg, ks):
@@ -42,12 +47,16 @@ def evaluation(results: dict, runs, path: Path, ks):
 
     results: eval.py's, {label: metrics}, the runs' last. runs: their folders. ks: of pass@k.
     """
+    from matplotlib.figure import Figure  # slow to load, and needed at the end only
+
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
 
     for style, (label, metrics) in zip(STYLES, results.items()):
         draw_pass_at_k(left, metrics, ks, style, label)
-    left.set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log")
+    left.set(
+        xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log"
+    )
     left.set_xticks(ks, ks)
     left.minorticks_off()
     left.legend()

@@ -51,7 +51,9 @@ def read(reply):
     return text or "", reason == "stop", usage.get("completion_tokens", 0)
 
 
-def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, backoff=0.5):
+def connect(
+    url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, backoff=0.5
+):
     """A served model, to be called like eval.roll_out.
 
     url: with or without /v1. model: as the server calls it. style: chat, fence, plain, or auto
@@ -76,7 +78,9 @@ def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, 
         fields["stop"] = ["```"]
 
     # Can it be used at all?
-    first = Endpoint(kind, model, url, read, 120.0, 1, backoff, **fields | {"max_tokens": 1})
+    first = Endpoint(
+        kind, model, url, read, 120.0, 1, backoff, **fields | {"max_tokens": 1}
+    )
     first(["theorem"], 1)
 
     print(f"{model} at {url}, prompt style {style}", flush=True)
@@ -91,7 +95,9 @@ class Served:
         self.ask = ask
         self.style = style
 
-    def __call__(self, policy, env, theorems, max_new_tokens, generator, feedback=None, *_):
+    def __call__(
+        self, policy, env, theorems, max_new_tokens, generator, feedback=None, *_
+    ):
         """eval.roll_out with the model elsewhere: rollouts, judged, in order.
 
         Of its arguments the theorems and their feedback count: length and random numbers are
@@ -108,7 +114,9 @@ class Served:
         for theorem, answer in zip(theorems, self.ask(prompts), strict=True):
             text, finished, tokens = answer or ("", False, 0)
             ids = [-1] * tokens  # how many there are is known, but not which
-            rollout = Rollout(theorem, [], ids, [True] * tokens, finished=finished, text=text)
+            rollout = Rollout(
+                theorem, [], ids, [True] * tokens, finished=finished, text=text
+            )
             rollouts.append(rollout)
             if answer:
                 answered.append(rollout)

@@ -92,7 +92,9 @@ def equip(theorem, env, policy):
     build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt
     has it, and Lean does not mind.
     """
-    if policy.style == "chat" and re.search(r"\btools\b", str(policy.tokenizer.chat_template)):
+    if policy.style == "chat" and re.search(
+        r"\btools\b", str(policy.tokenizer.chat_template)
+    ):
         policy.tokenizer.tools = TOOLS
         return theorem
 
@@ -130,7 +132,9 @@ def converse(policy, env, rollouts, folders, max_new_tokens, generator):
             if call and may_call and not rollouts[i].finished:
                 calls[i] = call
 
-        jobs = [(rollouts[i].theorem, folders[i], c.name, c.args) for i, c in calls.items()]
+        jobs = [
+            (rollouts[i].theorem, folders[i], c.name, c.args) for i, c in calls.items()
+        ]
         for i, output in zip(calls, run_tools(env, jobs, limit)):
             text = tool_output(output, style)
             ids = policy.tokenizer.encode(text, add_special_tokens=False)
@@ -151,7 +155,9 @@ def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
 
     def called(ids):
         ends = decode(policy, ids[-1:])  # only such a token can complete a call
-        return ("\n" in ends or ">" in ends) and find_call(decode(policy, ids)) is not None
+        return ("\n" in ends or ">" in ends) and find_call(
+            decode(policy, ids)
+        ) is not None
 
     samples = fd_mini.sample(
         policy,
@@ -199,7 +205,9 @@ def judge(env, rollouts, folders):
     for rollout, verdict in zip(bare, verdicts):
         rollout.verdict = verdict
 
-    results = final_verdicts(env, [(r.theorem, folder, final) for r, folder, final in filed])
+    results = final_verdicts(
+        env, [(r.theorem, folder, final) for r, folder, final in filed]
+    )
     for (rollout, _, final), (verdict, file) in zip(filed, results):
         rollout.verdict = verdict
         rollout.file = file
@@ -214,7 +222,9 @@ def final_file(theorem, text):
     That is a chat's last lean block with all that stands beside the theorem, or the statement
     and its proof.
     """
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL)
+    blocks = re.findall(
+        r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL
+    )
     if blocks and len(DECLARATION.findall(blocks[-1])) > 1:
         return blocks[-1]
     return f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""

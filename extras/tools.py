@@ -52,7 +52,9 @@ MAX_FOUND = 2**18  # bytes of a search's answer that are read
 SEARCH_SECONDS = 20
 HERE = Path(__file__).resolve().parent
 MATHLIB = ".lake/packages/mathlib/Mathlib"  # in a project
-CORE = HERE.parent / "lean" / "core.lean"  # what the embedded Lean has instead of Mathlib
+CORE = (
+    HERE.parent / "lean" / "core.lean"
+)  # what the embedded Lean has instead of Mathlib
 
 # For `tokenizer.apply_chat_template(messages, tools=TOOLS)`.
 TOOLS = json.loads((HERE / "tools.json").read_text(encoding="utf-8"))
@@ -135,7 +137,9 @@ def parse_tags(body):
     if body.startswith("<function="):
         return parse_xml(body)
     try:
-        call = json.loads(body, strict=False)  # real line breaks inside a string are forgiven
+        call = json.loads(
+            body, strict=False
+        )  # real line breaks inside a string are forgiven
         name, args = call["name"], call["arguments"]
         if isinstance(args, str):
             args = json.loads(args, strict=False)
@@ -162,7 +166,9 @@ TURN_END = "\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 THINK = "<think>\n"
 
 # What `tool_output` has put after a call, in a chat and after a raw prompt.
-TURN = re.compile(rf"\s*(?:{re.escape(TURN_START)}.*?{re.escape(TURN_END)}(?:{THINK})?)?", re.S)
+TURN = re.compile(
+    rf"\s*(?:{re.escape(TURN_START)}.*?{re.escape(TURN_END)}(?:{THINK})?)?", re.S
+)
 COMMENTS = re.compile(r"(?:--(?: .*)?\n)*")
 
 
@@ -183,7 +189,9 @@ def answer(text):
     """An attempt without its calls and their outputs: the final answer, "" if there is none."""
     call = find_call(text)
     while call:
-        if text.startswith("#", call.start):  # a raw prover: lines around a call are its proof
+        if text.startswith(
+            "#", call.start
+        ):  # a raw prover: lines around a call are its proof
             after = COMMENTS.match(text, call.end).end()
             text = text[: call.start] + text[after:]
         else:  # a chat: what counts comes after the last tool's turn
@@ -278,14 +286,18 @@ def write(folder, path, content):
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         if not file.exists() and len(os.listdir(folder)) >= MAX_FILES:
-            raise ToolError(f"there are {MAX_FILES} files already; write one of them again")
+            raise ToolError(
+                f"there are {MAX_FILES} files already; write one of them again"
+            )
         with open(open_plain(file, os.O_WRONLY | os.O_CREAT), "wb") as opened:
             opened.truncate()
             opened.write(data)
             now = time.time_ns()  # to the nanosecond: it tells the order of the files
             os.utime(opened.fileno(), ns=(now, now))
     except OSError as error:
-        raise ToolError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise ToolError(
+            f"{path} cannot be written ({error.strerror or error})"
+        ) from error
     lines = content.count("\n") + (0 if content.endswith("\n") else 1)
     return f"wrote {path}, {lines} lines"
 
@@ -307,10 +319,14 @@ def read(folder, path):
 
 def written(folder):
     """The texts of the files of an attempt, the newest first, the empty ones left out."""
-    files = sorted(Path(folder).glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns)
+    files = sorted(
+        Path(folder).glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns
+    )
     texts = []
     for file in files:
-        with contextlib.suppress(ToolError):  # a link, a folder: nothing that the tool wrote
+        with contextlib.suppress(
+            ToolError
+        ):  # a link, a folder: nothing that the tool wrote
             texts.append(read(folder, file.name))
     return [text for text in texts if text]
 
@@ -351,10 +367,8 @@ FOUND = {}
 
 # No configuration file, no preprocessor, files in a fixed order. After `-e` comes a pattern,
 # whatever it begins with.
-RIPGREP = (
-    """rg --no-config --no-messages --color=never --no-heading --with-filename --line-number
+RIPGREP = """rg --no-config --no-messages --color=never --no-heading --with-filename --line-number
 --sort=path --smart-case --max-columns=300 --max-count=50 --glob=*.lean -e""".split()
-)
 PYTHON = [sys.executable, "-I", "-S", str(HERE / "search.py")]
 
 

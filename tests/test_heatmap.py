@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval as evaluation
 import train
+from extras import runs
 from extras.heatmap import layout, models, page as pages, terminal
 from feedback import build_prompt
 from lean_env import Theorem
@@ -421,7 +422,7 @@ def test_an_attempt_without_feedback_is_shown_as_one_that_taught_nothing(run, tm
 def test_a_header_that_only_the_data_knows_is_found_there_and_missed_when_it_is_gone(
     run, tmp_path
 ):
-    row, policy = rows_of(run)[0], evaluation.load_run(str(run), "student", "none")[0]
+    row, policy = rows_of(run)[0], runs.load_run(str(run), "student", "none")[0]
     prompt = build_prompt(
         policy.tokenizer, Theorem(row["name"], row["statement"], "open Nat"), None
     )
@@ -477,4 +478,6 @@ def test_the_script_prints_that_line_last_and_never_loads_the_heat_map_unasked(r
     )
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert process.stderr.splitlines()[-1].startswith("eval.py: --problem nope: ")
-    assert not re.search(r"^(import|from) extras", (ROOT / "eval.py").read_text(), re.M)
+    command = "import sys, train, eval; print(sorted({'extras.heatmap', 'matplotlib'} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert loaded.stdout == "[]\n"

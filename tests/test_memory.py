@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config
 
 import fd_mini
+from extras import provers
 from extras import memory
 from extras.memory import GIB
 
@@ -147,4 +148,4 @@ def test_a_large_model_without_a_gpu_is_refused_before_anything_is_loaded(tmp_pa
         with pytest.raises(
             ValueError, match=r"needs a CUDA device.*GiB in NF4.*On a CPU: python train.py$"
         ):
-            fd_mini.Policy(name, device="cpu")
+            provers.load(name)

@@ -170,7 +170,7 @@ def test_a_request_that_failed_is_left_out_and_never_counted_as_wrong(env):
         )
 
     with Server(answer) as server:
-        result = evaluation.evaluate(connect(server, "plain"), env, THEOREMS, samples=2)
+        result = evaluation.evaluate(None, env, THEOREMS, samples=2, attempt=connect(server, "plain"))
     # of 4 theorems x 2 attempts 4 failed; a is proved twice, c never
     assert result["left_out"] == 4 and result["pass@1"] == 0.5 and result["pass@2"] == 0.5
     assert (
@@ -188,7 +188,7 @@ def test_a_server_that_tells_no_token_counts_leaves_length_and_cut_unknown(env):
             {"choices": [{"text": "  intro h\n  exact h", "finish_reason": "stop"}]},
         )
     ) as server:
-        result = evaluation.evaluate(connect(server, "plain"), env, THEOREMS[:1])
+        result = evaluation.evaluate(None, env, THEOREMS[:1], attempt=connect(server, "plain"))
     assert (
         result["pass@1"] == 1.0
         and result["left_out"] == 0
@@ -206,8 +206,8 @@ def test_what_counts_with_feedback_is_the_attempt_that_has_read_it(env):
         roll_out, source = connect(server, "plain"), make_feedback(
             "const:1. Use `intro h` </s> -/."
         )
-        assert evaluation.evaluate(roll_out, env, THEOREMS[:1], source=source)["pass@1"] == 1.0
-        assert evaluation.evaluate(roll_out, env, THEOREMS[:1])["pass@1"] == 0.0
+        assert evaluation.evaluate(None, env, THEOREMS[:1], source=source, attempt=roll_out)["pass@1"] == 1.0
+        assert evaluation.evaluate(None, env, THEOREMS[:1], attempt=roll_out)["pass@1"] == 0.0
     told = next(body["prompt"] for _, body in server.asked if "Use" in body["prompt"])
     assert (
         "</s>" not in told and told.count("-/") == 1

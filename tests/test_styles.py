@@ -91,7 +91,7 @@ def test_the_weights_come_from_the_folder_and_every_linear_layer_gets_adapters(f
     assert len(layers) > 10 and all(torch.equal(ours[name], theirs[name]) for name in layers)
     assert torch.equal(policy.head, written.get_output_embeddings().weight)
     assert torch.equal(policy.model.get_input_embeddings().weight, written.get_input_embeddings().weight)
-    kinds = {name.split(".")[-1] for name in runs.trained_names(policy) if (name := name.removesuffix(".lora_A.weight"))}
+    kinds = {name.removesuffix(".lora_A.weight").split(".")[-1] for name in runs.trained_names(policy)}
     assert {"gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj"} <= kinds and "lm_head" not in kinds
 
 

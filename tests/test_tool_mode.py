@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fd_mini
-from eval import load_rows, theorem_of
+from data import load_theorems
 from extras import tool_mode
 from feedback import extract_proof, make_feedback, tutor
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
@@ -181,12 +181,11 @@ def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypa
     grads = [p.grad.clone() for p in policy.student]
     policy.model.zero_grad(set_to_none=True)
     with torch.no_grad(), policy.act_as("teacher"):
-        ids, logps = fd_mini.teacher_topk(
-            policy.hidden([teacher_prompt], [r.completion_ids]), policy.head, 25
-        )
-    logits = (
-        policy.hidden([r.prompt_ids], [r.completion_ids]) @ policy.head.T
-    )  # every token, tool output included
+        every = [[True] * len(r.completion_ids)]
+        hidden, _ = policy.hidden([teacher_prompt], [r.completion_ids], every)
+        ids, logps = fd_mini.teacher_topk(hidden, policy.head, 25)
+    hidden, _ = policy.hidden([r.prompt_ids], [r.completion_ids], every)
+    logits = hidden @ policy.head.T  # every token, tool output included
     losses = fd_mini.topk_cross_entropy(logits, ids, logps)
     sum(loss for loss, s in zip(losses, r.sampled) if s).div(sum(r.sampled)).backward()
     for grad, p in zip(grads, policy.student):
@@ -248,7 +247,7 @@ def test_chat_models_get_their_own_call_format(policy, monkeypatch):
     assert tool_mode.call_style(policy) == "json"
     monkeypatch.setattr(policy.tokenizer, "chat_template", "<tool_call><function=NAME>")
     assert tool_mode.call_style(policy) == "xml"
-    theorem = theorem_of(load_rows("toy", "test")[0])
+    theorem = load_theorems("toy", "test")[0]
     header = tool_mode.equip(theorem, LeanEnv(), policy).header
     assert (
         "lean_write_file" in header
