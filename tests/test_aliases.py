@@ -46,7 +46,7 @@ def load(model, cache, endpoint, **more):
 
 def tiny_files(template=None):
     """{name: bytes} of a repository: the tiny prover, with a chat template where one is given."""
-    files = {path.name: path.read_bytes() for path in (HERE / "data" / "tiny").iterdir() if path.is_file()}
+    files = {path.name: path.read_bytes() for path in (HERE / "toy" / "tiny").iterdir() if path.is_file()}
     if template:
         files["tokenizer_config.json"] = json.dumps(json.loads(files["tokenizer_config.json"]) | {"chat_template": template}).encode()
     return files
@@ -173,13 +173,13 @@ def test_a_folder_is_prompted_by_its_template_or_as_the_tiny_prover_is(tmp_path,
 def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(fd_mini.TINY, "tiny-tools", str(tmp_path / "toy" / "tiny_tools"))  # a checkout without it
     (tmp_path / "empty").mkdir()
-    shutil.copytree(HERE / "data" / "tiny", tmp_path / "odd")
+    shutil.copytree(HERE / "toy" / "tiny", tmp_path / "odd")
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "from-the-future"}')
-    shutil.copytree(HERE / "data" / "tiny", tmp_path / "torn")
+    shutil.copytree(HERE / "toy" / "tiny", tmp_path / "torn")
     (tmp_path / "torn" / "model.safetensors").write_bytes(b"torn")
     (tmp_path / "no_tokenizer").mkdir()
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(HERE / "data" / "tiny" / name, tmp_path / "no_tokenizer")
+        shutil.copy(HERE / "toy" / "tiny" / name, tmp_path / "no_tokenizer")
     for model in ("tiny-tools", *(str(tmp_path / name) for name in ("empty", "odd", "torn", "no_tokenizer"))):
         with pytest.raises(ValueError, match=f"^cannot load '{model}'") as error:
             fd_mini.Policy(model)
