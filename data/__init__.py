@@ -94,10 +94,10 @@ def screen(env, theorems, valid=()):
     """
     everything = [*theorems, *valid]
     errors = dict(zip(everything, complaints(env, everything)))
-    bad = [f"{theorem.name}: {error[:100]}" for theorem, error in errors.items() if error]
+    bad = [f"{t.name}: {errors[t][:100]}" for t in everything if errors[t]]
     if bad:
         print(
-            f"{len(bad)} of {len(errors)} statements do not compile with `sorry` here "
+            f"{len(bad)} of {len(everything)} statements do not compile with `sorry` here "
             f"and are left out: {first(10, bad)}"
         )
 
