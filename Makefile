@@ -20,7 +20,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest -q tests
 
 figures: .venv/ready  # every comparison, resumable: at most 5 hours on 2 cores, with QUICK=1 at most 20 minutes
-	$(BIN)/python experiments/figures.py $(if $(filter-out 0,$(QUICK)),--quick)
+	$(BIN)/python -m experiments.figures $(if $(filter-out 0,$(QUICK)),--quick)
 
 tiny: .venv/ready  # the theorems and the tiny prover, from nothing (half an hour on a CPU core)
 	$(BIN)/python -m toy.theorems

@@ -4,16 +4,24 @@ import platform
 import resource
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 
-def machine(*versions: str) -> str:
+def machine(*packages: str) -> str:
     """What the numbers below were measured with."""
+    names = []
+    for package in ("torch", *packages):
+        try:
+            names.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            names.append(f"{package} not installed: pip install {package}")
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-    names = [f"torch {torch.__version__}", *versions, f"python {platform.python_version()}"]
+    names.append(f"python {platform.python_version()}")
     return f"{', '.join(names)}, {torch.get_num_threads()} thread(s); {device}"
 
 

@@ -4,8 +4,8 @@
 
 The proofs are the toy's test set's references. `--single`: how many of them are also checked in a
 process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a
-reference is not proved. Then whole files (tool mode), which always have a process each: `check_files`
-against a loop of `check_file`.
+reference is not proved. Then whole files (tool mode), which always have a process each:
+`check_files` against a loop of `check_file`.
 """
 
 import sys

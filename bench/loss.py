@@ -20,13 +20,12 @@ time at most 1.1.
 
 import math
 import os
-import resource
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 import torch.nn.functional as F
 import tyro
@@ -88,7 +87,7 @@ def measure(way, device, vocabulary, tokens, width, repeats):
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if cuda else resident()
+    before = torch.cuda.memory_allocated() if cuda else psutil.Process().memory_info().rss
 
     seconds = []
     for _ in range(repeats):
@@ -108,24 +107,10 @@ def in_fresh_process(*args):
             return None
 
 
-def resident():
-    """Bytes resident now; where /proc is missing, the peak so far."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize()
-    return peak_bytes(torch.device("cpu"))
-
-
 def free_bytes(device):
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-
-    status = Path("/proc/meminfo")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return psutil.virtual_memory().available
 
 
 def compare(device, vocabulary, tokens, width, repeats):
@@ -168,12 +153,7 @@ class Config:
 
 
 def main(cfg: Config):
-    package = "trl not installed: pip install trl"
-    if trl_loss():
-        import trl
-
-        package = f"trl {trl.__version__}"
-    print(machine(package))
+    print(machine("trl"))
 
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for name in [cfg.device] if cfg.device else devices:

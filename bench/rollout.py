@@ -1,7 +1,7 @@
-"""Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts, batch
-and lengths.
+"""Sampling speed: fd_mini.sample against transformers' generate, with the same model, prompts,
+batch and lengths.
 
-    python -m bench.rollout               # random weights in the tiny shape, on the CPU and on CUDA
+    python -m bench.rollout               # random weights in the tiny shape, on CUDA where there is one
     python -m bench.rollout --model NAME  # another model (an alias, a folder, a hub id)
 
 The base is fp32 on a CPU and bf16 on CUDA, or NF4, with and without adapters (another model: with).
@@ -36,7 +36,7 @@ TINY = {
 
 
 def generate(policy, prompts, new_tokens):
-    """transformers' own loop on the same left-padded batch. -> ids up to each row's stop, with it"""
+    """transformers' own loop on the same left-padded batch. -> ids up to and with a row's stop"""
     width = max(map(len, prompts))
     ids = [[0] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -99,7 +99,7 @@ def main(cfg: Config):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
-    print(machine(f"transformers {transformers.__version__}"))
+    print(machine("transformers"))
     print(f"batch {cfg.batch}, prompts of 16 to 48 tokens, up to {cfg.new_tokens} new ones\n")
     titles = f"{'device':8}{'base, LoRA':18}{'case':10}"
     print(f"{titles}{'generate tok/s':>16}{'sample tok/s':>15}{'ratio':>8}")
@@ -114,7 +114,7 @@ def main(cfg: Config):
             table(policy, policy.device.type, rank, cfg)
 
 
-def table(policy, device: str, rank: int, cfg: Config):
+def table(policy, device, rank, cfg):
     """Prints a line for each case."""
     vocabulary = len(policy.head)
     prompts = number_prompts(cfg.batch, list(range(16, 49)), vocabulary)

@@ -1,7 +1,7 @@
 """One whole FD step and one whole GRPO step: sampling, loss, optimiser. No Lean and no feedback
 endpoint: stubs give the verdicts and the advice, so that only the model is timed.
 
-    python -m bench.step                 # the shipped tiny prover on the CPU, beside TRL's trainers
+    python -m bench.step                 # the shipped tiny prover, beside TRL's trainers
     python -m bench.step --cuda          # DeepSeek-Prover-V1.5's exact shape, random weights in NF4
     python -m bench.step --cuda --small  # the same code scaled down, on whatever device there is
 
@@ -64,7 +64,7 @@ TRL_CONFIG = {
     "disable_tqdm": True,
     "bf16": False,
     "gradient_checkpointing": False,
-    "use_cpu": True,
+    "use_cpu": not torch.cuda.is_available(),
 }
 SIZES = {
     "tiny": {"prompts": 64, "new_tokens": 80, "batch": 64, "micro_tokens": 2048},
@@ -212,7 +212,7 @@ def grpo_trainer(load, prompts, tokenizer, new_tokens, common, **rest):
 
 
 def trl_steps(folder, prompts, cfg):
-    """Seconds of one step of TRL's trainers on the CPU: {"fd": ..., "grpo": ...}."""
+    """Seconds of one step of TRL's trainers: {"fd": ..., "grpo": ...}."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from peft import LoraConfig
 
@@ -300,12 +300,7 @@ def main(cfg: Config):
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    versions = [f"transformers {transformers.__version__}"]
-    with contextlib.suppress(ImportError):
-        import trl
-
-        versions.append(f"trl {trl.__version__}")
-    print(machine(*versions))
+    print(machine("transformers", "trl"))
     if cfg.cuda:
         deepseek(cfg)
     else:

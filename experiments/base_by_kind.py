@@ -6,8 +6,8 @@ attempt the feedback is about.
 
 Kinds: own (the prover's own attempt), and three made from the reference proofs: right, wrong and
 mixed, in current names, half outdated in the last. A teacher that is wrong more often than right
-about one kind pulls the student away from that kind, so all four should be well above one half before
-any distillation is worth its time (toy/README.md, section "The base").
+about one kind pulls the student away from that kind, so all four should be well above one half
+before any distillation is worth its time (toy/README.md, section "The base").
 """
 
 import random

@@ -1,7 +1,7 @@
 """The comparisons of the paper at toy scale, from nothing: runs, results.csv, pictures, README.md.
 
-    make figures QUICK=1   # one seed, few steps, into out/figures_quick: at most 20 minutes on 2 cores
-    make figures           # three seeds: at most 5 hours
+    make figures QUICK=1  # one seed, few steps, out/figures_quick: at most 20 minutes on 2 cores
+    make figures          # three seeds: at most 5 hours
     python -m experiments.figures --only ema tail  # these alone; what is committed of others stays
 
 An experiment is an entry of plan.toml: arms, each a few flags over train.py (or over beyond.py,
@@ -25,7 +25,8 @@ from pathlib import Path
 import tyro
 
 from experiments.plan import Run, estimate, experiments, make_runs
-from experiments.report import read_lines, report
+from experiments.report import report
+from extras.runs import read_lines
 
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 SCRIPTS = "train.py eval.py fd_mini.py feedback.py lean_env.py lean toy data".split()

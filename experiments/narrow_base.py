@@ -5,8 +5,8 @@ warmed up for 300 steps more.
     python -m experiments.narrow_base all out/all  # on the usual mixture: own, right, wrong, mixed
 
 FD on the two are the arms `base_own` and `base_all` of `figures.py --only beyond`, which has them
-once these folders are there. A base made from nothing with each mixture would be the cleaner question
-and takes 20 minutes of an idle machine (`make tiny`).
+once these folders are there. A base made from nothing with each mixture would be the cleaner
+question and takes 20 minutes of an idle machine (`make tiny`).
 """
 
 import sys

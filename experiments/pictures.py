@@ -100,8 +100,8 @@ def draw(axis, rows: list[Row], arms: list[str], metric: str, x: str = "step"):
         axis.plot(
             xs, columns.mean, label=arm, markevery=every, markersize=7, linewidth=2, **look
         )
-        band = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
-        axis.fill_between(xs, columns.low, columns.high, **band)
+        colour = look["color"]
+        axis.fill_between(xs, columns.low, columns.high, color=colour, alpha=0.15, linewidth=0)
     axis.grid(alpha=0.3)
 
 
@@ -153,9 +153,9 @@ def picture_main(figure, rows, arms):
 
 def mark_tests(axis, rows, arms, metric, x):
     for i, arm in enumerate(arms):
-        look = {"color": COLOURS[i % 8], "markersize": 14, "markeredgecolor": "black"}
+        look = style(i) | {"markersize": 14, "markeredgecolor": "black"}
         for point in points(rows, arm, metric):
-            axis.plot(getattr(point, x), point.mean, MARKERS[i % 8], **look)
+            axis.plot(getattr(point, x), point.mean, **look)
 
 
 def picture_passk(figure, rows, arms):
@@ -211,8 +211,7 @@ def draw_ends(axis, ends, k):
 
     for i, arm in enumerate(learnt):
         at = (ends[arm][1].mean, ends[arm][k].mean)
-        look = {"color": COLOURS[i % 8], "fillstyle": "none" if i >= 8 else "full"}
-        axis.plot(*at, MARKERS[i % 8], markersize=10, **look)
+        axis.plot(*at, markersize=10, fillstyle="none" if i >= 8 else "full", **style(i))
         axis.annotate(arm, at, xytext=(8, 4), textcoords="offset points", fontsize=11)
 
     axis.set(xlabel="pass@1, test", title=f"pass@{k}, test, of every arm that learnt")

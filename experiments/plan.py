@@ -34,9 +34,9 @@ class Experiment:
 
     question: str
     arms: dict[str, str]  # name -> flags of train.py
-    samples: int = 2  # attempts at each theorem at the end; 0: the run's last evaluation counts
-    split: str = "test"  # the theorems of these attempts
-    found: str = ""  # what came out, in words
+    samples: int  # attempts at each theorem at the end; 0: the run's last evaluation counts
+    split: str  # the theorems of these attempts
+    found: str  # what came out, in words
 
 
 def read_plan(quick: bool) -> tuple[dict, dict]:
@@ -93,10 +93,8 @@ class Run:
     """One folder: what is run, with which flags, and what must be finished before."""
 
     folder: Path
-    train: tuple[
-        str, ...
-    ]  # flags of train.py, or a script and its flags; empty: the base as it is
-    evaluate: tuple[str, ...]  # flags of eval.py; empty: no evaluation of its own
+    train: tuple  # flags of train.py, or a script and its flags; empty: the base as it is
+    evaluate: tuple  # flags of eval.py; empty: no evaluation of its own
     after: "Run | None" = None  # the run that it starts from
 
     @property
@@ -129,10 +127,9 @@ def make_runs(names: list[str], cfg) -> dict[tuple, Run]:
     shared = {}
 
     for name, experiment in experiments(cfg.quick).items():
+        seeds = [0] if cfg.quick else [0, 1, 2]
         if name == "lr":
             seeds = [100]
-        else:
-            seeds = [0] if cfg.quick else [0, 1, 2]
 
         for arm, text in experiment.arms.items():
             for seed in seeds:
@@ -151,19 +148,13 @@ def make_runs(names: list[str], cfg) -> dict[tuple, Run]:
     return {key: run for key, run in runs.items() if key[0] in names}
 
 
-def evaluation(experiment: Experiment, seed: int, data: str) -> tuple[str, ...]:
+def evaluation(experiment: Experiment, seed: int, data: str) -> tuple:
     """Flags of eval.py for the end of a run; none where the run's last evaluation counts."""
     if not experiment.samples:
         return ()
 
-    flags = (
-        "--split",
-        experiment.split,
-        "--samples",
-        str(experiment.samples),
-        "--seed",
-        str(seed),
-    )
+    text = f"--split {experiment.split} --samples {experiment.samples} --seed {seed}"
+    flags = tuple(text.split())
     return flags if data == "toy" else (*flags, "--data", data)
 
 

@@ -12,6 +12,6 @@ run lr_3e-4 --lr 3e-4
 run lr_3e-3 --lr 3e-3
 run frozen_constant --ema-alpha 1 --feedback 'const:1. Write `intro`, not `assume`; write `constructor`, not `split`.'
 
-$python experiments/base_by_kind.py
+$python -m experiments.base_by_kind
 $python eval.py --model tiny --feedback tutor --samples 4 --out out/readme/base_told
 $python eval.py --model tiny out/readme/fd_0 out/readme/fd_1 out/readme/fd_2 out/readme/all_weights --samples 16 --out out/readme

@@ -6,9 +6,10 @@ import shlex
 from collections import defaultdict
 from pathlib import Path
 
-from eval import tactics_of
 from experiments.pictures import Row, mean, picture, points
 from experiments.plan import Experiment, Run, experiments, make_runs, read_plan, read_text
+from extras.runs import read_lines
+from lean.answers import tactics_of
 
 # Of log.jsonl, as train_... in results.csv.
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
@@ -26,11 +27,6 @@ proofs read.
 
 
 # --- reading
-def read_lines(path: Path) -> list[dict]:
-    """The rows of a jsonl file, a torn last line aside; none where there is no file."""
-    return [json.loads(line) for line in read_text(path).splitlines() if line.endswith("}")]
-
-
 def totals(run: Run | None) -> tuple[list[int], list[float]]:
     """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run,
     with those of the run it starts from."""
@@ -39,9 +35,7 @@ def totals(run: Run | None) -> tuple[list[int], list[float]]:
 
     config = json.loads((run.folder / "config.json").read_text())
     attempts = config["prompts_per_step"] * config["group_size"]
-    before_samples, before_seconds = totals(run.after)
-    samples = before_samples[-1:]
-    seconds = before_seconds[-1:]
+    samples, seconds = [column[-1:] for column in totals(run.after)]
 
     for row in read_lines(run.folder / "log.jsonl"):
         samples.append(samples[-1] + attempts)
@@ -118,12 +112,11 @@ def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
 def results_table(rows: list[Row]) -> str:
     """Means over the seeds at the end, with the lowest and the highest."""
     arms = dict.fromkeys(row.arm for row in rows)
-    has = {(row.arm, row.metric) for row in rows}
     columns = []  # arms shared with `main` have more: only what all arms have
     for metric in dict.fromkeys(row.metric for row in rows):
-        everywhere = all((arm, metric) in has for arm in arms)
-        if everywhere and re.fullmatch(f"(final_valid_)?({END})", metric):
-            columns.append(metric)
+        if re.fullmatch(f"(final_valid_)?({END})", metric):
+            if all(points(rows, arm, metric) for arm in arms):
+                columns.append(metric)
 
     lines = ["| " + " | ".join(["arm", *columns, "steps", "attempts", "seconds"]) + " |"]
     lines.append("|---" * (len(columns) + 4) + "|")
@@ -135,7 +128,7 @@ def results_table(rows: list[Row]) -> str:
             cells.append(f"{end.mean:.3f}{spread}")
 
         last = max((row for row in rows if row.arm == arm), key=lambda row: row.step)
-        cells += [str(last.step), str(last.samples), f"{last.seconds:.0f}"]
+        cells.append(f"{last.step} | {last.samples} | {last.seconds:.0f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -151,29 +144,32 @@ def best_rates(rows: list[Row], used: str) -> str:
     return f"\nBest: {', '.join(said)}.\n"
 
 
-def section(name: str, experiment: Experiment, rows: list[Row], runs: dict, cfg) -> str:
+def section(name: str, experiment: Experiment, rows: list[Row], cfg) -> str:
     """What was asked, how it was run, the end results over the seeds and what was found.
-    rows, runs: of this experiment, as far as it is finished."""
+    rows: of this experiment, as far as it is finished."""
     text = f"## {name}\n\n{experiment.question}.\n\n![{name}](figures/{name}.png)\n\n"
     text += results_table(rows)
     if name == "lr":
         flags, _ = read_plan(cfg.quick)
         text += best_rates(rows, flags["rate"])
 
-    mine = make_runs([name], cfg)
-    missing = [
-        f"{arm} (seed {seed})" for (_, arm, seed), run in mine.items() if run.state != "done"
-    ]
+    finished = []
+    missing = []
+    for (_, arm, seed), run in make_runs([name], cfg).items():
+        if run.state == "done":
+            finished.append(run)
+        else:
+            missing.append(f"{arm} (seed {seed})")
     if missing:
         text += f"\nNot run yet: {', '.join(missing)}.\n"
 
     quick = " --quick" if cfg.quick else ""
     text += f"\n`python -m experiments.figures{quick} --only {name}`"
-    trained = [run for run in runs.values() if run.train]
+    trained = [shlex.join(run.train) for run in finished if run.train]
     if trained:
-        text += f", whose runs are like `python train.py {shlex.join(trained[0].train)}`"
+        text += f", whose runs are like `python train.py {trained[0]}`"
 
-    marks = [json.loads((run.folder / "done").read_text()) for run in set(runs.values())]
+    marks = [json.loads(read_text(run.folder / "done")) for run in set(finished)]
     commits = ", ".join(sorted({mark["commit"] for mark in marks}))
     minutes = sum(mark["seconds"] for mark in marks) / 60
     text += f" · commit {commits} · {minutes:.0f} minutes of one-thread runs,"
@@ -203,11 +199,11 @@ def report(cfg, names: list[str]) -> Path:
     """results.csv, pictures and README.md of what is finished of `names`; what they hold of other
     experiments stays. -> the folder"""
     table = experiments(cfg.quick)
-    runs = {key: run for key, run in make_runs(names, cfg).items() if run.state == "done"}
     rows = []
-    for key, run in runs.items():
-        experiment = table[key[0]]
-        rows += read(key, run, experiment.samples, experiment.split)
+    for key, run in make_runs(names, cfg).items():
+        if run.state == "done":
+            experiment = table[key[0]]
+            rows += read(key, run, experiment.samples, experiment.split)
 
     out = Path(cfg.results)
     out.mkdir(parents=True, exist_ok=True)
@@ -225,8 +221,7 @@ def report(cfg, names: list[str]) -> Path:
         mine = [row for row in rows if row.experiment == name]
         if mine:
             picture(mine, out / "figures" / f"{name}.png")
-            its_runs = {key: run for key, run in runs.items() if key[0] == name}
-            sections[name] = section(name, experiment, mine, its_runs, cfg)
+            sections[name] = section(name, experiment, mine, cfg)
         if name in sections:
             text += "\n" + sections[name]
     (out / "README.md").write_text(text)

@@ -11,7 +11,6 @@ feedback about the student's own attempts, and about right and wrong ones in cur
 that Lean accepts, and in the others before, on and after the first wrong line.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +29,8 @@ from toy.tutor import NAME, OUTDATED
 
 PLACES = ("in proofs", "before", "on", "after")
 HEAD = (
-    "| run | student's pass@1 | right but for names | teacher, told about its own | about right ones "
-    "| about wrong ones | KL in proofs | KL before | KL on | KL after |"
+    "| run | student's pass@1 | right but for names | teacher, told about its own "
+    "| about right ones | about wrong ones | KL in proofs | KL before | KL on | KL after |"
 )
 
 
@@ -60,10 +59,9 @@ def token_places(policy, rollout) -> list[str]:
 
 
 @torch.no_grad()
-def disagreement(policy, rollouts, texts) -> tuple[Counter, Counter]:
-    """Of each place: the sum of KL(teacher || student) over its tokens, and how many these are."""
-    kl = Counter()
-    tokens = Counter()
+def disagreement(policy, rollouts, texts) -> list[tuple[str, float]]:
+    """Of each token: where it stands, and KL(teacher || student)."""
+    found = []
 
     for start in range(0, len(rollouts), 64):
         part = rollouts[start : start + 64]
@@ -80,13 +78,11 @@ def disagreement(policy, rollouts, texts) -> tuple[Counter, Counter]:
         with policy.act_as("student"):
             hidden, _ = policy.hidden(prompts, completions, sampled)  # [N, D]
             logits = hidden @ policy.head.T  # [N, V]
-        values = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
+        kl = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
 
         places = [place for rollout in part for place in token_places(policy, rollout)]
-        for place, value in zip(places, values, strict=True):
-            kl[place] += value
-            tokens[place] += 1
-    return kl, tokens
+        found += zip(places, kl, strict=True)
+    return found
 
 
 def look(policy, env, theorems, samples: int) -> list[str]:
@@ -94,35 +90,32 @@ def look(policy, env, theorems, samples: int) -> list[str]:
     tutor = make_feedback("tutor")
     attempts = []
     verdicts = []  # of the attempts in current names
-    told = {"own": [], "right": [], "wrong": []}
-    kl = Counter()
-    tokens = Counter()
+    told = {"own": [], "right": [], "wrong": []}  # the teacher's attempts
+    kl = []
 
     for seed in range(samples):
         mine = roll_out(policy, env, theorems, 80, seeded(1000 + seed))
         attempts += mine
         verdicts += env.check([(rollout.theorem, current_names(rollout)) for rollout in mine])
+        kl += disagreement(policy, mine, tutor.write(mine))
 
         for kind, rollouts in told.items():
             about = mine
             if kind != "own":
                 about = attempts_of(kind, policy, env, theorems, 1000 + seed, "teacher")
             texts = tutor.write(about)
-            rollouts += roll_out(
-                policy, env, theorems, 80, seeded(2000 + seed), texts, "teacher"
-            )
-            if kind == "own":
-                more_kl, more_tokens = disagreement(policy, mine, texts)
-                kl.update(more_kl)
-                tokens.update(more_tokens)
+            generator = seeded(2000 + seed)
+            rollouts += roll_out(policy, env, theorems, 80, generator, texts, "teacher")
 
     logical = sum(verdict.status == "proved" for verdict in verdicts) / len(verdicts)
     shares = [share_proved(attempts), logical, *map(share_proved, told.values())]
     cells = [f"{share:.3f}" for share in shares]
+
+    total = sum(value for _, value in kl)
     for place in PLACES:
-        if tokens[place]:
-            share = kl[place] / kl.total()
-            cells.append(f"{kl[place] / tokens[place]:.3f} ({share:.0%})")
+        here = [value for where, value in kl if where == place]
+        if here:
+            cells.append(f"{sum(here) / len(here):.3f} ({sum(here) / total:.0%})")
         else:
             cells.append("-")
     return cells

@@ -1,4 +1,5 @@
 """experiments/beyond.py and the page about one's own ablation."""
+
 import importlib.util
 import math
 import os
@@ -10,15 +11,18 @@ from pathlib import Path
 
 import torch
 
+import fd_mini
+from experiments import beyond
+from lean_env import LeanEnv, Rollout, Theorem, Verdict
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "experiments"))
-import beyond  # noqa: E402
-import fd_mini  # noqa: E402
-from lean_env import LeanEnv, Rollout, Theorem, Verdict  # noqa: E402
 
 
 def rollouts(*statuses):
-    return [Rollout(Theorem(str(i), "theorem t : True"), [], [], [], Verdict(s)) for i, s in enumerate(statuses)]
+    return [
+        Rollout(Theorem(str(i), "theorem t : True"), [], [], [], Verdict(s))
+        for i, s in enumerate(statuses)
+    ]
 
 
 def some_logits():
@@ -33,7 +37,12 @@ def test_the_lines_of_the_ablation_page_can_be_applied_and_do_what_it_says(tmp_p
     page = (ROOT / "experiments" / "ABLATION.md").read_text()
     (tmp_path / "sharper.diff").write_text(re.search(r"```diff\n(.*?)```", page, re.S)[1])
     (tmp_path / "fd_mini.py").write_text((ROOT / "fd_mini.py").read_text())
-    subprocess.run(["git", "apply", "sharper.diff"], cwd=tmp_path, check=True, env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+    subprocess.run(
+        ["git", "apply", "sharper.diff"],
+        cwd=tmp_path,
+        check=True,
+        env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)},
+    )
     spec = importlib.util.spec_from_file_location("changed", tmp_path / "fd_mini.py")
     changed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(changed)
@@ -43,16 +52,27 @@ def test_the_lines_of_the_ablation_page_can_be_applied_and_do_what_it_says(tmp_p
         logq = student[row].double().log_softmax(-1)[ids[row]].tolist()
         squares = [math.exp(2 * x) for x in logps[row].tolist()]
         wanted.append(-sum(square / sum(squares) * x for square, x in zip(squares, logq)))
-    assert torch.allclose(changed.topk_cross_entropy(student, ids, logps), torch.tensor(wanted), atol=1e-5)
+    assert torch.allclose(
+        changed.topk_cross_entropy(student, ids, logps), torch.tensor(wanted), atol=1e-5
+    )
 
 
 def test_the_reverse_tail_is_the_mirror_image_of_kl_over_k_plus_1_buckets():
     student, ids, logps = some_logits()
     wanted = []
     for row in range(5):
-        q, p = student[row].double().softmax(-1)[ids[row]].tolist(), logps[row].double().exp().tolist()
-        wanted.append(sum(a * math.log(a / b) for a, b in zip([*q, 1 - sum(q)], [*p, 1 - sum(p)])))
-    assert torch.allclose(fd_mini.topk_cross_entropy(student, ids, logps, "reverse"), torch.tensor(wanted), atol=1e-5)
+        q, p = (
+            student[row].double().softmax(-1)[ids[row]].tolist(),
+            logps[row].double().exp().tolist(),
+        )
+        wanted.append(
+            sum(a * math.log(a / b) for a, b in zip([*q, 1 - sum(q)], [*p, 1 - sum(p)]))
+        )
+    assert torch.allclose(
+        fd_mini.topk_cross_entropy(student, ids, logps, "reverse"),
+        torch.tensor(wanted),
+        atol=1e-5,
+    )
 
 
 def test_changes_say_who_is_not_taught():
@@ -63,6 +83,7 @@ def test_changes_say_who_is_not_taught():
 
 class Letters:
     """A tokenizer with a token for each character."""
+
     def decode(self, ids):
         return "".join(map(chr, ids))
 
@@ -81,10 +102,30 @@ def test_the_loss_stops_after_leans_first_wrong_line():
 
 def test_a_change_reaches_train_py(tmp_path):
     """Two steps for real: `failures` leaves nobody out where nobody succeeds, an unknown change is refused in one line."""
-    run = lambda *words: subprocess.run([sys.executable, "experiments/beyond.py", *words], cwd=ROOT, capture_output=True, text=True,  # noqa: E731
-                                        timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    done = run("taught+failures", "--steps", "1", "--prompts-per-step", "4", "--eval-every", "0", "--lora-rank", "4", "--out", str(tmp_path / "run"))
+
+    def run(*words):
+        command = [sys.executable, "-m", "experiments.beyond", *words]
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=env
+        )
+
+    done = run(
+        "taught+failures",
+        "--steps",
+        "1",
+        "--prompts-per-step",
+        "4",
+        "--eval-every",
+        "0",
+        "--lora-rank",
+        "4",
+        "--out",
+        str(tmp_path / "run"),
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1
     wrong = run("taugt", "--steps", "1")
-    assert wrong.returncode == 1 and wrong.stderr.startswith("beyond.py: taugt is none of failures")
+    assert wrong.returncode == 1 and wrong.stderr.startswith(
+        "beyond.py: taugt is none of failures"
+    )
