@@ -81,9 +81,8 @@ def topk_cross_entropy(student_logits, teacher_ids, teacher_logps, tail="drop"):
     if tail not in LOSSES:
         raise ValueError(f"tail must be one of {', '.join(LOSSES)}, not {tail!r}")
 
-    logq = student_logits.float().log_softmax(
-        -1
-    )  # [N, V]; bf16 would leave 2 to 3 digits
+    # In fp32: bf16 would leave 2 to 3 digits.
+    logq = student_logits.float().log_softmax(-1)  # [N, V]
     return LOSSES[tail](teacher_logps, logq.gather(-1, teacher_ids))
 
 
@@ -389,9 +388,8 @@ def sample(
     )
     completions = [[] for _ in prompts]
 
-    order = sorted(
-        range(len(prompts)), key=lengths.__getitem__
-    )  # alike: little padding
+    # Prompts of similar length share a batch: little padding.
+    order = sorted(range(len(prompts)), key=lengths.__getitem__)
     size = batch_size or policy.rollout_batch
     for i in range(0, len(order), size):
         decode(
@@ -434,9 +432,8 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
         )
         cache = out.past_key_values
         logits = F.linear(out.last_hidden_state[:, -1], policy.head).float()  # [B, V]
-        tokens = pick_token(
-            logits, uniforms[live, t].to(policy.device), temperature
-        )  # [B]
+        u = uniforms[live, t].to(policy.device)  # [B]
+        tokens = pick_token(logits, u, temperature)  # [B]
 
         for row, token in zip(live, tokens.tolist()):
             completions[row].append(token)
@@ -473,9 +470,8 @@ def pick_token(logits, uniforms, temperature=1.0):
         return logits.argmax(-1)
     cdf = (logits.double() / temperature).softmax(-1).cumsum(-1)  # [B, V]
     u = uniforms[:, None] * cdf[:, -1:]  # [B, 1]
-    return torch.searchsorted(cdf, u, right=True).squeeze(
-        -1
-    )  # the first cdf > u: p > 0
+    # The first token with cdf > u: never one of probability zero.
+    return torch.searchsorted(cdf, u, right=True).squeeze(-1)
 
 
 def micro_batches(micro_tokens, prompts, completions, sampled, *more):
@@ -533,9 +529,10 @@ def fd_backward(
 
         with policy.act_as("student"):
             hidden, _ = policy.hidden(own, written, flags)  # [N, D]
+            # [N] and [N, 5]
             loss, stats = linear_topk_cross_entropy(
                 hidden, policy.head, ids, logps, tail, with_stats=True
-            )  # [N], [N, 5]
+            )
             (loss.sum() / count).backward()
 
         totals.update(dict(zip(STATS, stats.sum(0).tolist())), loss=loss.sum().item())
@@ -551,9 +548,8 @@ def sampled_nll(policy, prompts, completions, sampled):
     """-log p of each sampled token [N], and the entropy there [N], by the active role."""
     hidden, ids = policy.hidden(prompts, completions, sampled)  # [N, D], [N]
     ids = ids[:, None]  # [N, 1]
-    log_one = torch.zeros(
-        ids.shape, device=ids.device
-    )  # a teacher who is certain, K = 1
+    # A teacher who is certain of this token: K = 1, log 1 = 0.
+    log_one = torch.zeros(ids.shape, device=ids.device)
     nll, stats = linear_topk_cross_entropy(
         hidden, policy.head, ids, log_one, with_stats=True
     )

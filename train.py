@@ -165,8 +165,9 @@ def fd_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
         tail=cfg.tail,
         micro_tokens=cfg.micro_tokens,
     )
+    metrics |= ranks.combine(policy.student, losses)
     metrics["s_train"] = time.perf_counter() - clock
-    return metrics | losses, rollouts
+    return metrics, rollouts
 
 
 def grpo_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
@@ -179,9 +180,8 @@ def grpo_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
     rewards = torch.tensor(proved).view(-1, cfg.group_size)  # [B, G]
     judged = torch.tensor(judged).view(-1, cfg.group_size)  # [B, G]
     # A machine's failure is neither right nor wrong: its reward is the mean, its advantage 0.
-    mean = (rewards * judged).sum(1, keepdim=True) / judged.sum(1, keepdim=True).clamp(
-        min=1
-    )
+    count = judged.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
+    mean = (rewards * judged).sum(1, keepdim=True) / count
     rewards = torch.where(judged, rewards, mean)
 
     flat = (rewards == rewards[:, :1]).all(1).sum().item()  # groups without a signal
@@ -197,8 +197,9 @@ def grpo_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
         kl_coef=cfg.kl_coef,
         micro_tokens=cfg.micro_tokens,
     )
+    metrics |= ranks.combine(run.policy.student, losses)
     metrics["s_train"] = time.perf_counter() - clock
-    return metrics | losses, rollouts
+    return metrics, rollouts
 
 
 STEPS = {"fd": fd_step, "grpo": grpo_step, "sft": imitation.sft_step}
@@ -263,10 +264,7 @@ def train(cfg: Config) -> Path:
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
     out, done = runs.open_run(cfg, policy, optimizer)
     lean = run.env.describe() if run.env else "no Lean needed"
-    print(
-        f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}",
-        flush=True,
-    )
+    print(f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}")
 
     with runs.stoppable() as stop:
         for step in range(done + 1, cfg.steps + 1):
@@ -277,14 +275,12 @@ def train(cfg: Config) -> Path:
             policy.model.zero_grad(set_to_none=True)
             theorems = draw_theorems(run.theorems, step, cfg.prompts_per_step, cfg.seed)
             try:
-                metrics, rollouts = STEPS[cfg.algo](
-                    cfg, run, ranks.share(theorems), step
-                )
+                theorems = ranks.share(theorems)
+                metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
             except BaseException:  # whatever it was, the steps before this one are kept
                 if step - 1 > done:
                     runs.save_checkpoint(out, policy, optimizer, step - 1)
                 raise
-            metrics = ranks.combine(policy.student, metrics)
 
             norm = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
             if math.isfinite(norm):  # a bad batch must not poison Adam's averages
@@ -297,7 +293,7 @@ def train(cfg: Config) -> Path:
             metrics |= dict(grad_norm=norm, lr=lr_at(cfg, step), seconds=seconds)
             runs.log_step(out, step, cfg.steps, metrics, rollouts)
             if step == done + 1 and policy.device.type == "cuda":
-                print(memory.measured(policy), flush=True)
+                print(memory.measured(policy))
             stopped = stop()
             if stopped or step % cfg.save_every == 0 or step == cfg.steps:
                 runs.save_checkpoint(out, policy, optimizer, step)
@@ -362,9 +358,8 @@ def prepare(cfg: Config) -> Run:
         memory.fit(cfg, policy)  # prints the memory plan, and takes batch sizes from it
     cfg.micro_tokens = cfg.micro_tokens or 8192
     if env and ranks.FIRST and (cfg.data, cfg.valid) != ("toy", ""):
-        theorems, valid = screen(
-            env, theorems, valid
-        )  # what this Lean cannot read is left out
+        # Statements that this Lean cannot read are named and left out.
+        theorems, valid = screen(env, theorems, valid)
     theorems = ranks.from_first(theorems)
 
     source = None
@@ -381,10 +376,10 @@ def prepare(cfg: Config) -> Run:
                 f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run."
             )
         runs.load_adapters(policy, start / "student", "student")
-        fd_mini.ema_update_(
-            policy.teacher, policy.student, 0.0
-        )  # it starts as the student
-    if cfg.algo == "grpo":  # its KL is measured from where this run starts
+        # The teacher starts as the student.
+        fd_mini.ema_update_(policy.teacher, policy.student, 0.0)
+    if cfg.algo == "grpo":
+        # Its KL is measured from where this run starts.
         policy.roles["reference"] = [
             tensor.clone() for tensor in policy.roles["student"]
         ]

@@ -72,7 +72,11 @@ def main(policy, config, cfg):
 
 def note(step, views):
     """What must be known to read the colours."""
-    start = ", or (start) the base without and with the feedback" if "start" in views else ""
+    start = (
+        ", or (start) the base without and with the feedback"
+        if "start" in views
+        else ""
+    )
     return (
         "A run keeps only its last adapters: the colours of every attempt, of whatever step, "
         f"compare the student and the teacher saved after step {step}{start}. The teacher is a "

@@ -100,7 +100,9 @@ def lay_out(head, parts, spots):
                 lines.append([])
             offset += 1
 
-    beyond = [n for n, spot in enumerate(spots) if spot >= offset]  # "unexpected end of input"
+    beyond = [
+        n for n, spot in enumerate(spots) if spot >= offset
+    ]  # "unexpected end of input"
     if beyond:
         lines[-1].append(["", None, beyond])
     if not lines[-1]:

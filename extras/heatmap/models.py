@@ -52,9 +52,15 @@ def list_names(rows):
 
 def views_of(config, step):
     """The moments the files speak for: {key: (label, student's role, teacher's role)}."""
-    views = {"end": (f"end: student and teacher after step {step}", "student", "teacher")}
+    views = {
+        "end": (f"end: student and teacher after step {step}", "student", "teacher")
+    }
     if not config.get("init"):  # where an --init run starts is not in its folder
-        views["start"] = ("start: the base, without and with the feedback", "base", "base")
+        views["start"] = (
+            "start: the base, without and with the feedback",
+            "base",
+            "base",
+        )
     return views
 
 
@@ -121,7 +127,9 @@ def ask(policy, role, prompt, completion):
     "logp": of the token. "top": [text, probability] of the TOP likeliest at its place.
     """
     row = ([prompt], [completion], [[True] * len(completion)])
-    with policy.act_as(role):  # the head too: it is trained when the run has no adapters
+    with policy.act_as(
+        role
+    ):  # the head too: it is trained when the run has no adapters
         nll, _ = fd_mini.sampled_nll(policy, *row)  # [T]
         hidden, _ = policy.hidden(*row)  # [T, D]
         ids, logps = fd_mini.teacher_topk(hidden, policy.head, TOP)  # [T, TOP] each

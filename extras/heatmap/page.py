@@ -46,7 +46,9 @@ def as_page(look):
         steps=buttons,
         moments=moments,
         attempts=sections,
-        data=data.replace("<", "\\u003c"),  # a token `</script>` must not end the script
+        data=data.replace(
+            "<", "\\u003c"
+        ),  # a token `</script>` must not end the script
         style=beside("style.css"),
         script=beside("script.js"),
     )
@@ -98,7 +100,9 @@ def code(attempt, views):
             if t is None:
                 spans += inner
             else:
-                spans += token_span(attempt["tokens"][t], views, t, inner, focus=t != last)
+                spans += token_span(
+                    attempt["tokens"][t], views, t, inner, focus=t != last
+                )
             last = t
         out += f'<div class="line"><i>{number}</i><code>{spans}</code></div>{boxes}'
     return out
@@ -150,5 +154,8 @@ def paper_table(tokens, view):
 
 
 def top_five(said):
-    cells = [f"<code>{escape(show_token(text))}</code>&nbsp;{p:.3f}" for text, p in said["top"]]
+    cells = [
+        f"<code>{escape(show_token(text))}</code>&nbsp;{p:.3f}"
+        for text, p in said["top"]
+    ]
     return ", ".join(cells)
