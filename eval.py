@@ -47,7 +47,7 @@ def roll_out(
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
 
     generator: a CPU torch.Generator. feedback: None, or one text (or None) per theorem for its
-    prompt. timings: a dict that gets the seconds of "sample" and "lean".
+    prompt. timings: a dict that gets the seconds "s_sample" and "s_lean".
     """
     if policy.tools:  # several turns, with searches and Lean in between
         return tool_mode.roll_out(
@@ -78,8 +78,8 @@ def roll_out(
     for rollout, verdict in zip(rollouts, verdicts):
         rollout.verdict = verdict
     if timings is not None:
-        timings["sample"] = sampled_at - clock
-        timings["lean"] = time.perf_counter() - sampled_at
+        timings["s_sample"] = sampled_at - clock
+        timings["s_lean"] = time.perf_counter() - sampled_at
     return rollouts
 
 

@@ -228,8 +228,7 @@ def sample_and_judge(cfg: Config, run: Run, theorems: list[Theorem], step: int):
             "--lean-timeout, or try another --lean. Whatever was trained before is saved: "
             "--resume goes on."
         )
-    metrics |= {f"s_{phase}": value for phase, value in seconds.items()}
-    return rollouts, metrics
+    return rollouts, metrics | seconds
 
 
 def draw_theorems(theorems: list, step: int, count: int, seed: int) -> list:

@@ -15,7 +15,6 @@ from pathlib import Path
 import fd_mini
 from toy import warm_up
 from toy.theorems import SPLITS, generate
-from train import draw_theorems
 
 STEPS = 300
 
@@ -25,11 +24,10 @@ def main(kinds: str, out: Path):
         warm_up.KINDS = {"own": 1}
     theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
     data = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
-    examples = [warm_up.example(theorem) for theorem in data]
-    batches = (draw_theorems(examples, step, warm_up.BATCH, 0) for step in range(1, STEPS + 1))
     policy = fd_mini.Policy("tiny", rank=0)
+    batches = warm_up.draws(data, STEPS)
     folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
-    warm_up.imitate(policy, batches, STEPS, 1e-3, 20, micro_tokens=1600, out=folder)
+    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=1600, out=folder)
 
 
 if __name__ == "__main__":

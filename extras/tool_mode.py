@@ -51,7 +51,7 @@ def roll_out(
 ) -> list[Rollout]:
     """eval.roll_out with tools: the same arguments, the same kind of result.
 
-    "lean" in timings is the final verdict alone.
+    "s_lean" in timings is the final verdict alone.
     """
     start = time.perf_counter()
     room = policy.max_positions - max_new_tokens
@@ -69,7 +69,7 @@ def roll_out(
         judge(env, rollouts, folders)
 
     if timings is not None:
-        timings.update(sample=sampled - start, lean=time.perf_counter() - sampled)
+        timings.update(s_sample=sampled - start, s_lean=time.perf_counter() - sampled)
     return rollouts
 
 
