@@ -340,7 +340,7 @@ def stoppable():
         signal.signal(number, handler)
 
 
-def say_how_to_resume(step: int):
+def exit_saying_how_to_resume(step: int):
     """Exit, after telling how to go on."""
     flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
     start = "python"
