@@ -410,6 +410,9 @@ def test_a_file_that_lean_cannot_finish_is_no_wrong_proof(env, tmp_path):
     short = LeanEnv(lean="wheel", timeout=2)
     endless = write_files(env, tmp_path, f"{T.statement} := by\n  repeat skip")
     assert final_verdict(short, T, endless, "by\n  rfl").status == "timeout"
+    # Behind a proof nothing is judged any more.
+    folder = write_files(env, tmp_path / "proved", f"{T.statement} := by\n  repeat skip", GOOD)
+    assert final_verdict(short, T, folder).status == "proved"
 
 
 def test_half_a_character_out_of_an_escape_is_refused_in_words(env, tmp_path):
