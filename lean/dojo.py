@@ -39,7 +39,7 @@ def attach(env, where, header):
     env.argv, env.env, env.cwd, env.prelude, env.place = locate("lean", path)
     env.place += f", goals from LeanDojo {dojo.__version__}"
     env.memory += 16 * 2**30
-    env.check_jobs = partial(check, dojo, repo, path, env.check_jobs, env.timeout)
+    env.check = partial(check, dojo, repo, path, env.check, env.timeout)
 
 
 def import_lean_dojo():
@@ -108,23 +108,25 @@ def in_short(error):
     return f"{type(error).__name__}: {last_line[-150:]}"
 
 
-def check(dojo, repo, path, judge, timeout, jobs, **options):
-    """As LeanEnv.check_jobs, which judges (`judge`); to what it rejects, the goals before the
-    failing tactic are added."""
-    verdicts = judge(jobs, **options)
+def check(dojo, repo, path, judge, timeout, jobs, whole=False, sketch=False):
+    """As LeanEnv.check, which judges (`judge`); to what it rejects, the goals before the failing
+    tactic are added."""
+    verdicts = judge(jobs, whole, sketch)
     files = {}
     for file in path.rglob("*.lean"):
         if not {".lake", "lake-packages"}.intersection(file.parts):
             files[file.relative_to(path)] = file.read_text(encoding="utf-8", errors="replace")
 
-    by_job = dict(zip(jobs, verdicts))  # equal jobs share one verdict
-    for job, verdict in by_job.items():
-        name = split_statement(job.statement)[0]
+    seen = []  # equal jobs share one verdict
+    for (theorem, proof), verdict in zip(jobs, verdicts):
+        name = split_statement(theorem.statement)[0]
         file = file_with(name, files)
-        if verdict.status == "rejected" and not job.whole and file:
-            theorem = dojo.Theorem(repo, file, name)
-            goals = goals_by_dojo(dojo, theorem, job.statement, job.text, timeout)
-            verdict.messages = verdict.messages + goals
+        if verdict.status != "rejected" or whole or not file or id(verdict) in seen:
+            continue
+        seen.append(id(verdict))
+        entry = dojo.Theorem(repo, file, name)
+        goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
+        verdict.messages = verdict.messages + goals
     return verdicts
 
 

@@ -10,11 +10,19 @@ import tempfile
 from pathlib import Path
 
 from lean.process import run
+from lean.text import words
 
 CORE = Path(__file__).resolve().with_name("core.lean")
 
 # Where the library's macros and unexpanders were compiled, in order of import.
 FILES = ["Init_Notation", "Init_Tactics", "Init_Meta", "Init_Core", "Init_NotationExtra"]
+
+
+def refuse_imports(header):
+    if "import" in words(header):
+        raise ValueError(
+            f"the embedded Lean has no library to import ({header!r}): use --lean-project"
+        )
 
 
 def mangle(name):

@@ -69,6 +69,10 @@ def tokens(text):
     return found, ok and not brackets
 
 
+def words(text):
+    return [word for word, _ in tokens(text)[0]]
+
+
 def end_of_comment(text, start):
     """Where the block comment ends whose inside begins at `start`; None when it does not."""
     depth = 1
@@ -110,14 +114,14 @@ def blank(text):
 
 
 def without_header(header, text):
-    """A file that begins with the theorem's header, as its author was shown it: blanked there, for
-    ours stands before it."""
-    words = [word for word, _ in tokens(IMPORTS.sub("", header))[0]]
-    found = tokens(text)[0]
-    first = found[: len(words)]
-    if not words or [word for word, _ in first] != words:
+    """A prover's file with its imports blanked, and the theorem's header, where it begins with that,
+    as its author was shown it: ours stands before it."""
+    text = IMPORTS.sub(lambda match: blank(match[0]), text)
+    shown = words(IMPORTS.sub("", header))
+    found = tokens(text)[0][: len(shown)]
+    if not shown or [word for word, _ in found] != shown:
         return text
-    word, at = first[-1]
+    word, at = found[-1]
     end = at + len(word)
     return blank(text[:end]) + text[end:]
 
@@ -131,9 +135,9 @@ def split_statement(statement):
     """
     found, _ = tokens(statement)
     shown = repr(statement[:60])
-    words = [word for word, _ in found[:2]]
-    begins = len(words) == 2 and words[0] in ("theorem", "lemma")
-    if not begins or not re.match(r"(?!_root_)[^\W\d]|«", words[1]):
+    beginning = [word for word, _ in found[:2]]
+    is_theorem = len(beginning) == 2 and beginning[0] in ("theorem", "lemma")
+    if not is_theorem or not re.match(r"(?!_root_)[^\W\d]|«", beginning[1]):
         raise ValueError(f"a statement must begin with `theorem NAME`, this one is {shown}")
 
     name, at = found[1]
