@@ -21,15 +21,14 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from lean import process
+from lean import process, project
 from lean.answers import extract_proof
 from lean.backends import connect
 from lean.embedded import refuse_imports
 from lean.guard import ALLOWED_AXIOMS, guard
 from lean.text import (
-    IMPORTS,
-    blank,
     namespaces,
+    open_namespace,
     scopes,
     split_statement,
     tokens,
@@ -106,29 +105,36 @@ class Job:
 
 
 # --- the text around a proof
-# Lean reads, for each job: our beginning, what the prover wrote, our probe, our end, each of whole
-# lines. The probe puts the theorem once more in our words, with what the prover wrote as its proof,
-# and ends with `#print axioms`. `name` is secret, so what a prover makes Lean print cannot be taken
-# for the probe's answer.
+# Each job is five parts of the file that Lean reads, each of whole lines: our beginning, what the
+# prover wrote, our probe, its `#print axioms`, our end. The probe is a theorem that puts the
+# statement once more and has what the prover wrote for its proof. `name` is a secret: nobody can
+# write a theorem `probe_name`, so what `#print axioms` says about it there was not made up.
 
 
 def frame_term(name, job):
-    """-> (beginning, probe, end) around f"{statement} := {term}"."""
+    """The five parts for one term. A namespace of its own hides its theorem from the other jobs."""
     theorem, universes, binders, type_ = split_statement(job.statement)
     opened, closed = open_namespace(theorem)
     has_binders = tokens(binders)[0]
     restated = f"∀ {binders}\n, {type_}" if has_binders else type_
     probe = (
-        # `first` parses both alternatives and runs the first: it proves nothing, but inside our
-        # brackets the text must parse as one term.
+        # Inside our brackets the text must parse as one term, or there is an error. Nothing else
+        # comes of it: `first` parses both of its alternatives and runs the first.
         f"example : True := by first | exact True.intro | exact ({job.text}\n)\n"
         f"theorem probe_{name}{universes} : {restated}\n:= @{name}.{theorem}\n"
     )
-    return f"{opened}namespace {name}\n", probe, f"end {name}\n{closed}"
+    axioms = f"#print axioms probe_{name}\n"
+    return (
+        f"{opened}namespace {name}\n",
+        f"{job.shown}\n",
+        probe,
+        axioms,
+        f"end {name}\n{closed}",
+    )
 
 
 def frame_file(name, job):
-    """-> (beginning, probe, end) around a whole file."""
+    """The five parts for a whole file."""
     theorem, universes, binders, type_ = split_statement(job.statement)
     opened, closed = open_namespace(theorem)
     # Our statement is read before the prover can change how. A use of its `sorry` shows in the
@@ -138,30 +144,20 @@ def frame_file(name, job):
     # Our section ends before the probe: the file's options, variables and opens end with it.
     left_open = reversed(scopes(job.text))
     closing = "".join(f"end {scope}\n" for _, scope in left_open)
+    full_name = f"@_root_.{namespaces(job.header)}{theorem}"
     probe = (
         f"{closing}end {name}\n"
-        f"theorem probe_{name} : type_of% @_ref_{name} := "
-        f"@_root_.{namespaces(job.header)}{theorem}\n"
+        f"theorem probe_{name} : type_of% @_ref_{name} := {full_name}\n"
     )
-    return beginning, probe, "\n"
-
-
-def open_namespace(theorem):
-    """`theorem Nat.foo` is read with `Nat` open, and so it is in our namespace: lines that open it
-    (there must be one) and lines that close."""
-    outer = theorem.rpartition(".")[0]
-    if not outer:
-        return "", ""
-    return f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n", "end\n"
+    return beginning, f"{job.shown}\n", probe, f"#print axioms probe_{name}\n", "\n"
 
 
 @dataclass
 class Place:
-    """Where in the file that Lean reads a job stands, under which secret name: the positions (line
-    from 1, column 0) of what the prover wrote, of our probe, its `#print axioms` and our end.
-    """
+    """A job's secret name, and where in the file its parts begin: (line from 1, column 0)."""
 
     name: str
+    beginning: tuple
     text: tuple
     probe: tuple
     axioms: tuple
@@ -185,11 +181,11 @@ def judge(job, place, messages, alone):
             own.append(as_prover_reads(message, job, place))
             sorry = sorry or message["kind"] == "hasSorry"
         elif place.probe < position < place.end:
-            probe_failed = probe_failed or severity == "error"
+            probe_failed = probe_failed or is_error(message)
 
     failed = has_error(own)
     if len(own) > 100:  # a prover can make it megabytes
-        own = sorted(own, key=is_no_error)[:100]
+        own = sorted(own, key=is_error, reverse=True)[:100]
     if failed and (answer is not None or probe_failed or alone):
         return Verdict("rejected", own)
     if probe_failed:
@@ -232,12 +228,12 @@ def error(data, before=""):
     return {"severity": "error", "line": len(lines), "column": len(lines[-1]), "data": data}
 
 
-def is_no_error(message):
-    return message["severity"] != "error"
+def is_error(message):
+    return message["severity"] == "error"
 
 
 def has_error(messages):
-    return not all(map(is_no_error, messages))
+    return any(map(is_error, messages))
 
 
 class LeanEnv:
@@ -298,21 +294,20 @@ class LeanEnv:
         verdicts, groups = {}, {}
         for job in dict.fromkeys(jobs):
             cheat, alone = guard(job.text, self.embedded, sketch)
-            if cheat:
-                verdicts[job] = refused(job, *cheat)
-                continue
             # What could disturb others has a process of its own; the others share one by header.
             statement_ends = tokens(job.statement)[1]
             alone = alone or whole or not statement_ends
-            groups.setdefault(job if alone else job.header, []).append(job)
+            if cheat:
+                verdicts[job] = refused(job, *cheat)
+            else:
+                groups.setdefault(job if alone else job.header, []).append(job)
 
         batches = []
         for group in groups.values():
             size = min(self.batch, math.ceil(len(group) / self.workers))
             batches += [group[i : i + size] for i in range(0, len(group), size)]
-        with ThreadPoolExecutor(
-            self.workers
-        ) as pool:  # Ctrl-C waits for the running batches only
+        # Ctrl-C waits for the running batches only.
+        with ThreadPoolExecutor(self.workers) as pool:
             judged = list(pool.map(self.check_batch, batches))
         for batch, batch_verdicts in zip(batches, judged):
             verdicts.update(zip(batch, batch_verdicts))
@@ -363,19 +358,11 @@ class LeanEnv:
         for i, job in enumerate(jobs):
             name = f"{secret}_{i}"
             frame = frame_file if job.whole else frame_term
-            beginning, probe, end = frame(name, job)
-
             starts = []
-            for part in (
-                beginning,
-                f"{job.shown}\n",
-                probe,
-                f"#print axioms probe_{name}\n",
-                end,
-            ):
+            for part in frame(name, job):
                 starts.append((text.count("\n") + 1, 0))
                 text += part
-            places.append(Place(name, *starts[1:]))
+            places.append(Place(name, *starts))
 
         seconds = self.timeout * (1 + (len(jobs) - 1) / 64)
         code, messages, took = self.read(text, seconds)
@@ -397,6 +384,4 @@ class LeanEnv:
 
 
 if __name__ == "__main__":  # python lean_env.py setup DIR [--mathlib VERSION]
-    from lean.project import main
-
-    raise SystemExit(main())
+    raise SystemExit(project.main())

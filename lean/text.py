@@ -108,6 +108,15 @@ def namespaces(text):
     return "".join(f"{name}." for word, name in scopes(text) if word == "namespace")
 
 
+def open_namespace(theorem):
+    """`theorem Nat.foo` is read with `Nat` open, and so it is in our namespace: lines that open it
+    (there must be one) and lines that close."""
+    outer = theorem.rpartition(".")[0]
+    if not outer:
+        return "", ""
+    return f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n", "end\n"
+
+
 def blank(text):
     """As many spaces, so that lines and columns of what follows stay what they are."""
     return re.sub(r"\S", " ", text)

@@ -142,7 +142,7 @@ def test_the_rows_of_the_common_sets_are_read_from_a_local_file(tmp_path):
     (row,) = load_rows(write(tmp_path / "goedel.jsonl", [GOEDEL]))
     assert theorem_of(row).__dict__ == {
         "name": "lean_workbook_plus_7", "statement": "theorem lean_workbook_plus_7 (x : ℝ) (h : x = 1 := by rfl) : x + 1 = 2",
-        "header": "import Mathlib\nopen Real\n", "proof": "by\n  have h₁ : x = 1 := h\n  linarith"}
+        "header": "import Mathlib\nopen Real\n", "proof": "by\n  have h₁ : x = 1 := h\n  linarith", "feedback": None}
     (row,) = load_rows(write(tmp_path / "kimina.jsonl", [KIMINA]))
     assert row["header"] == "import Mathlib\n\nopen Real\n\nnoncomputable def f (n : ℕ) : ℕ := n + 1\n" and "proof" not in row
     assert row["statement"] == "theorem imo_1 (n : ℕ) : f n = n + 1"
