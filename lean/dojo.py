@@ -117,16 +117,15 @@ def check(dojo, repo, path, judge, timeout, jobs, whole=False, sketch=False):
         if not {".lake", "lake-packages"}.intersection(file.parts):
             files[file.relative_to(path)] = file.read_text(encoding="utf-8", errors="replace")
 
-    seen = []  # equal jobs share one verdict
-    for (theorem, proof), verdict in zip(jobs, verdicts):
+    # Equal jobs share one verdict.
+    different = {id(verdict): (job, verdict) for job, verdict in zip(jobs, verdicts)}
+    for (theorem, proof), verdict in different.values():
         name = split_statement(theorem.statement)[0]
         file = file_with(name, files)
-        if verdict.status != "rejected" or whole or not file or id(verdict) in seen:
-            continue
-        seen.append(id(verdict))
-        entry = dojo.Theorem(repo, file, name)
-        goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
-        verdict.messages = verdict.messages + goals
+        if verdict.status == "rejected" and file and not whole:
+            entry = dojo.Theorem(repo, file, name)
+            goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
+            verdict.messages = verdict.messages + goals
     return verdicts
 
 

@@ -121,17 +121,11 @@ def ask(url, body):
 def leans_message(message):
     """A message of the REPL -> one of `lean --json`, which has a kind and other names for
     severities."""
-    data, severity, place = message["data"], message["severity"], message["pos"]
+    data, severity = message["data"], message["severity"]
     if severity == "info":
         severity = "information"
     kind = ""
     # Its quotes differ between versions.
     if severity == "warning" and re.match(r"declaration uses .sorry.", data):
         kind = "hasSorry"
-    return {
-        "line": place["line"],
-        "column": place["column"],
-        "severity": severity,
-        "data": data,
-        "kind": kind,
-    }
+    return dict(message["pos"], severity=severity, data=data, kind=kind)

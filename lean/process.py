@@ -75,10 +75,9 @@ def read(text, argv, cwd, env, seconds, memory):
         try:
             said = json.loads(line)
             message = dict(said["pos"], severity=said["severity"], data=said["data"])
-            message["kind"] = said.get("kind", "")
+            messages.append(dict(message, kind=said.get("kind", "")))
         except (ValueError, TypeError, KeyError):
             continue
-        messages.append(message)
     return code, messages, took
 
 

@@ -22,7 +22,7 @@ from lean.guard import ALLOWED_AXIOMS
 from lean.text import IMPORTS, namespaces, split_statement, without_header
 
 
-def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
+def pairs(rollouts, header):
     """Records of rollouts.jsonl -> (theorem's full name, challenge, solution) of every proof, equal
     ones once. header: what stands before a theorem that names none of its own."""
     found = {}
@@ -43,8 +43,8 @@ def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
     return [(name, *texts) for texts, name in found.items()]
 
 
-def write(run: Path) -> int:
-    """RUN/proofs, made anew -> how many proofs it holds. ValueError, one line, when there is no run
+def write(run):
+    """RUN/proofs, made anew (`run` is a Path) -> how many proofs it holds. ValueError, one line, when there is no run
     or no proof in it."""
     records = run / "rollouts.jsonl"
     if not records.is_file():

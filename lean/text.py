@@ -144,9 +144,8 @@ def split_statement(statement):
     """
     found, _ = tokens(statement)
     shown = repr(statement[:60])
-    beginning = [word for word, _ in found[:2]]
-    is_theorem = len(beginning) == 2 and beginning[0] in ("theorem", "lemma")
-    if not is_theorem or not re.match(r"(?!_root_)[^\W\d]|«", beginning[1]):
+    is_theorem = len(found) >= 2 and found[0][0] in ("theorem", "lemma")
+    if not is_theorem or not re.match(r"(?!_root_)[^\W\d]|«", found[1][0]):
         raise ValueError(f"a statement must begin with `theorem NAME`, this one is {shown}")
 
     name, at = found[1]
