@@ -59,9 +59,8 @@ class Buffers(DynamicLayer):
     def __init__(self, length):
         super().__init__()
         self.length = length
-        self.column = (
-            None  # where a graph writes: a tensor, for its addresses are fixed
-        )
+        # Where a graph writes: a tensor, for its addresses are fixed.
+        self.column = None
 
     def update(self, keys, values, *_, **__):
         """Adds the keys and values of new tokens, [B, heads, T, d]. -> all so far.
@@ -127,14 +126,7 @@ class Graphs:
                 # No plain attention (Qwen3.5's linear layers): rows move when some are dropped.
                 self.static = False
 
-    def __call__(
-        self,
-        input_ids,
-        attention_mask,
-        position_ids,
-        past_key_values=None,
-        use_cache=True,
-    ):
+    def __call__(self, input_ids, attention_mask, position_ids, past_key_values, **_):
         """Like body(...): input_ids and position_ids [B, T], attention_mask [B, columns]."""
         # The prompts, once; or a family whose states have no fixed address.
         if past_key_values is None or not self.static:
@@ -144,7 +136,7 @@ class Graphs:
         step = self.step_for(rows)
         step.ids[:rows] = input_ids
         step.positions[:rows] = position_ids
-        step.mask[:rows, 0, 0, :width] = attention_mask.bool()
+        step.mask[:rows, 0, 0, :width] = attention_mask
         step.column.fill_(width - 1)
 
         # The bucket's other rows compute what nobody reads.
@@ -175,22 +167,16 @@ class Graphs:
         if bucket in self.buckets:
             return self.buckets[bucket]
 
-        zeros = torch.zeros(2, bucket, 1, dtype=torch.long, device=buffer.device)
+        device = buffer.device
+        zeros = torch.zeros(3, bucket, 1, dtype=torch.long, device=device)
+        ids, positions, columns = zeros
         # A row's first column is always attended to, or softmax over nothing would be NaN.
-        mask = torch.zeros(
-            bucket, 1, 1, self.length, dtype=torch.bool, device=buffer.device
-        )
+        mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=device)
         mask[..., 0] = True
-        column = torch.zeros(1, dtype=torch.long, device=buffer.device)
-        self.buckets[bucket] = SimpleNamespace(
-            ids=zeros[0],
-            positions=zeros[1],
-            mask=mask,
-            column=column,
-            out=None,
-            replay=None,
-        )
-        return self.buckets[bucket]
+        step = SimpleNamespace(ids=ids, positions=positions, mask=mask, replay=None)
+        step.column = columns[0]  # [1]
+        self.buckets[bucket] = step
+        return step
 
     def record(self, step):
         """-> what runs one step.

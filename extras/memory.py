@@ -12,7 +12,6 @@ import torch
 GIB = 2**30
 FIXED = 1.6 * GIB  # estimate: CUDA context, cuBLAS workspace, fragmentation
 CHUNK = 256  # rows of the head computed at once, fd_mini.linear_topk_cross_entropy
-COMMON = ("weights", "adapters, optimiser, teacher", "fixed (estimate)")  # always there
 
 
 def attention_widths(config):
@@ -86,16 +85,19 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
     fit into 95 % of `free`, micro_tokens where it is None. ValueError, in one line with the
     flag to lower, where it cannot fit.
     """
-    sizes = (weights(config, form), adapters(config, rank, copies), FIXED)
-    parts = dict(zip(COMMON, sizes))
-    taken = sum(sizes)
+    parts = {
+        "weights": weights(config, form),
+        "adapters, optimiser, teacher": adapters(config, rank, copies),
+        "fixed (estimate)": FIXED,
+    }
+    taken = sum(parts.values())
     room = 0.95 * free - taken  # sampling and training take turns in it
 
     most_rows = int(room // kv_cache(config, 1, row_tokens))
     rows = min(256, most_rows)
 
     at_rest = activations(config, 0)
-    per_token = (activations(config, 2**20) - at_rest) / 2**20
+    per_token = activations(config, 1) - at_rest
     most_tokens = int((room - head_chunk(config) - at_rest) // per_token)
     if not micro_tokens:
         micro_tokens = max(row_tokens, min(16384, most_tokens // 512 * 512))
@@ -119,30 +121,24 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
 
 def peaks(parts):
     """Bytes at the peak of sampling and of training, which take turns."""
-    common = sum(parts[name] for name in COMMON)
-    return (
-        common + parts["KV cache"],
-        common + parts["activations"] + parts["head chunk"],
-    )
+    *common, cache, activations, head, _, _ = parts.values()
+    return sum(common) + cache, sum(common) + activations + head
 
 
 def table(parts, free):
     """The plan as text: its parts, the two peaks, and what is free."""
+    *sizes, rows, tokens = parts.values()
     lines = ["memory plan:"]
-    for name, size in parts.items():
-        if name not in ("rows", "micro_tokens"):
-            lines.append(f"  {name:30}{size / GIB:7.2f} GiB")
+    for name, size in zip(parts, sizes):
+        lines.append(f"  {name:30}{size / GIB:7.2f} GiB")
 
-    sampling, training = [peak / GIB for peak in peaks(parts)]
+    sampling, training = peaks(parts)
     title = "peak in sampling, training"
-    lines.append(
-        f"  {title:30}{sampling:7.2f}, {training:.2f} of {free / GIB:.1f} GiB free"
-    )
-
-    rows, tokens = parts["rows"], parts["micro_tokens"]
-    lines.append(
-        f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens"
-    )
+    both = f"{sampling / GIB:7.2f}, {training / GIB:.2f}"
+    lines += [
+        f"  {title:30}{both} of {free / GIB:.1f} GiB free",
+        f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens",
+    ]
     return "\n".join(lines)
 
 
@@ -151,17 +147,13 @@ def fit(cfg, policy):
 
     These places are `policy.rollout_batch` and `cfg.micro_tokens`.
     """
+    form = "bf16" if policy.head.dtype == torch.bfloat16 else "fp32"
     if policy.four_bit:
         form = "nf4"
-    elif policy.head.dtype == torch.bfloat16:
-        form = "bf16"
-    else:
-        form = "fp32"
 
     # What is loaded already is in the plan.
-    free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_reserved(
-        policy.device
-    )
+    free, _ = torch.cuda.mem_get_info(policy.device)
+    free += torch.cuda.memory_reserved(policy.device)
     # A prompt with feedback seldom has more than 1024 tokens.
     longest = min(policy.max_positions, cfg.max_new_tokens + 1024)
     copies = 6 if cfg.algo == "grpo" else 5  # one more for the reference

@@ -13,6 +13,7 @@ small server that speaks the format; not yet run against vLLM itself.
 """
 
 import re
+from functools import partial
 
 from extras.endpoint import Endpoint
 from feedback import prompt_text
@@ -20,13 +21,7 @@ from lean_env import Rollout, Verdict
 
 # Nothing is cut off. The last three are fields of vLLM and others: without them the model's
 # generation_config.json decides.
-SAMPLING = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-}
+SAMPLING = dict(temperature=1.0, top_p=1.0, top_k=-1, min_p=0.0, repetition_penalty=1.0)
 # These families were trained on raw completions.
 FENCE = re.compile(
     r"deepseek-prover-(v?1\.5)|goedel-prover-sft|goedel-prover-dpo", re.IGNORECASE
@@ -78,53 +73,43 @@ def connect(
         fields["stop"] = ["```"]
 
     # Can it be used at all?
-    first = Endpoint(
-        kind, model, url, read, 120.0, 1, backoff, **fields | {"max_tokens": 1}
-    )
+    shortest = fields | {"max_tokens": 1}
+    first = Endpoint(kind, model, url, read, 120.0, 1, backoff, **shortest)
     first(["theorem"], 1)
 
     print(f"{model} at {url}, prompt style {style}", flush=True)
     ask = Endpoint(kind, model, url, read, timeout, max_parallel, backoff, **fields)
-    return Served(ask, style)
+    return partial(roll_out, ask, style)
 
 
-class Served:
-    """A model behind `ask`: texts -> what `read` took out of each reply, None for a failure."""
+def roll_out(
+    ask, style, policy, env, theorems, max_new_tokens, generator, feedback=None, *_
+):
+    """eval.roll_out with the model elsewhere: rollouts, judged, in order.
 
-    def __init__(self, ask, style):
-        self.ask = ask
-        self.style = style
+    ask: texts -> what `read` took out of each reply, None for a failure. Of the other arguments
+    the theorems and their feedback count: length and random numbers are the server's. A request
+    that failed gives a "crash": it is left out, never a wrong proof.
+    """
+    prompts = []
+    for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
+        # There is no tokenizer here: what looks like a special token is taken for one.
+        special = set(re.findall(r"<[^<>\s]+>", text or ""))
+        prompts.append(prompt_text(theorem, text, style, sorted(special)))
 
-    def __call__(
-        self, policy, env, theorems, max_new_tokens, generator, feedback=None, *_
-    ):
-        """eval.roll_out with the model elsewhere: rollouts, judged, in order.
+    rollouts, answered = [], []
+    for theorem, answer in zip(theorems, ask(prompts)):
+        text, finished, tokens = answer or ("", False, 0)
+        ids = [-1] * tokens  # how many there are is known, but not which
+        rollout = Rollout(theorem, [], ids, [True] * tokens, Verdict("crash"))
+        rollout.finished = finished
+        rollout.text = text
+        rollouts.append(rollout)
+        if answer:
+            answered.append(rollout)
 
-        Of its arguments the theorems and their feedback count: length and random numbers are
-        the server's. A request that failed gives a "crash": it is left out, never a wrong
-        proof.
-        """
-        prompts = []
-        for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
-            # There is no tokenizer here: what looks like a special token is taken for one.
-            special = set(re.findall(r"<[^<>\s]+>", text or ""))
-            prompts.append(prompt_text(theorem, text, self.style, sorted(special)))
-
-        rollouts, answered = [], []
-        for theorem, answer in zip(theorems, self.ask(prompts), strict=True):
-            text, finished, tokens = answer or ("", False, 0)
-            ids = [-1] * tokens  # how many there are is known, but not which
-            rollout = Rollout(
-                theorem, [], ids, [True] * tokens, finished=finished, text=text
-            )
-            rollouts.append(rollout)
-            if answer:
-                answered.append(rollout)
-            else:
-                rollout.verdict = Verdict("crash", [], [], 0.0)
-
-        chat = self.style == "chat"
-        verdicts = env.check_answers([(r.theorem, r.text) for r in answered], chat)
-        for rollout, verdict in zip(answered, verdicts, strict=True):
-            rollout.verdict = verdict
-        return rollouts
+    jobs = [(rollout.theorem, rollout.text) for rollout in answered]
+    verdicts = env.check_answers(jobs, chat=style == "chat")
+    for rollout, verdict in zip(answered, verdicts):
+        rollout.verdict = verdict
+    return rollouts

@@ -419,30 +419,17 @@ def test_an_attempt_without_feedback_is_shown_as_one_that_taught_nothing(run, tm
     )
 
 
-def test_a_header_that_only_the_data_knows_is_found_there_and_missed_when_it_is_gone(
-    run, tmp_path
-):
+def test_the_prompts_are_rebuilt_with_the_header_that_was_recorded_or_not_at_all(run, tmp_path):
     row, policy = rows_of(run)[0], runs.load_run(str(run), "student", "none")[0]
-    prompt = build_prompt(
-        policy.tokenizer, Theorem(row["name"], row["statement"], "open Nat"), None
-    )
-    folder, data = (
-        copy_of(run, tmp_path / "run", row | {"prompt_ids": prompt}),
-        tmp_path / "data.jsonl",
-    )
-    config = json.loads((folder / "config.json").read_text()) | {"data": str(data)}
-    (folder / "config.json").write_text(json.dumps(config))
-    data.write_text(
-        json.dumps({"name": row["name"], "statement": row["statement"], "header": "open Nat"})
-    )
-    theirs = models.prompts_of(policy, config, row | {"prompt_ids": prompt})[1]
+    theorem = Theorem(row["name"], row["statement"], "open Nat")
+    row |= {"header": "open Nat", "prompt_ids": build_prompt(policy.tokenizer, theorem, None)}
+    config = json.loads((run / "config.json").read_text())
+    theirs = models.prompts_of(policy, config, row)[1]
     assert policy.tokenizer.decode(theirs).startswith("open Nat\n/- 1. ")
-    assert len(show(folder)["attempts"]) == 1
-    data.write_text(
-        json.dumps({"name": row["name"], "statement": row["statement"], "header": "open List"})
-    )
-    with pytest.raises(ValueError, match="prompt cannot be rebuilt"):
-        show(folder)
+    assert len(show(copy_of(run, tmp_path / "run", row))["attempts"]) == 1
+    for other in ({"header": "open List"}, {"prompt_ids": row["prompt_ids"][1:]}):
+        with pytest.raises(ValueError, match="prompt cannot be rebuilt"):
+            models.prompts_of(policy, config, row | other)
 
 
 def test_a_run_that_started_from_another_offers_only_the_moment_it_knows(run, tmp_path):

@@ -38,6 +38,7 @@ def as_page(look):
         moments += button("view", view, escape(label), chosen=view == "end")
 
     data = json.dumps([attempt["tokens"] for attempt in attempts])
+    data = data.replace("<", "\\u003c")  # a token `</script>` must not end the script
     return Template(beside("page.html")).substitute(
         title=escape(look["problem"]),
         folder=escape(look["folder"]),
@@ -46,9 +47,7 @@ def as_page(look):
         steps=buttons,
         moments=moments,
         attempts=sections,
-        data=data.replace(
-            "<", "\\u003c"
-        ),  # a token `</script>` must not end the script
+        data=data,
         style=beside("style.css"),
         script=beside("script.js"),
     )
