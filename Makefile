@@ -22,9 +22,7 @@ test: .venv/ready
 figures: .venv/ready  # every comparison, resumable: at most 5 hours on 2 cores, with QUICK=1 at most 20 minutes
 	$(BIN)/python -m experiments.figures $(if $(filter-out 0,$(QUICK)),--quick)
 
-tiny: .venv/ready  # the theorems, the warm-up data and the tiny prover, from nothing (about an hour on 2 cores)
-	$(BIN)/python data/toy.py --warm-up out/warm
-	$(BIN)/python train.py --algo sft --model out/warm/untrained --data out/warm/warm_up.jsonl --lora-rank 0 \
-	    --steps 1800 --prompts-per-step 64 --lr 2e-3 --warmup 100 --micro-tokens 1600 --max-new-tokens 80 \
-	    --eval-every 0 --save-every 300 --out out/tiny
-	$(BIN)/python data/toy.py --ship out/tiny
+tiny: .venv/ready  # the theorems and the tiny prover, from nothing (half an hour on a CPU core)
+	$(BIN)/python -m toy.theorems
+	$(BIN)/python -m toy.warm_up --out out/tiny
+	$(BIN)/python -m toy.warm_up --ship out/tiny

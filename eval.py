@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 import fd_mini
 from data import load_theorems, screen
-from extras import heatmap, pictures, runs, tool_mode
+from extras import runs, tool_mode
+from extras.pictures import report
 from extras.subjects import refuse_empty, subjects
 from feedback import build_prompt, make_feedback
 from lean.answers import tactics_of
@@ -46,7 +47,7 @@ def roll_out(
     """One attempt at every theorem, sampled at temperature 1 and judged by Lean, in order.
 
     generator: a CPU torch.Generator. feedback: None, or one text (or None) per theorem for its
-    prompt. timings: a dict that gets the seconds of "sample" and "lean".
+    prompt. timings: a dict that gets the seconds "s_sample" and "s_lean".
     """
     if policy.tools:  # several turns, with searches and Lean in between
         return tool_mode.roll_out(
@@ -71,14 +72,14 @@ def roll_out(
         rollout.text = text
         rollouts.append(rollout)
 
-    # Texts cut by the length limit are judged, too: what Lean accepts is a proof.
     sampled_at = time.perf_counter()
+    # Texts cut by the length limit are judged, too: what Lean accepts is a proof.
     verdicts = env.check_answers([(r.theorem, r.text) for r in rollouts])
     for rollout, verdict in zip(rollouts, verdicts):
         rollout.verdict = verdict
     if timings is not None:
-        timings["sample"] = sampled_at - clock
-        timings["lean"] = time.perf_counter() - sampled_at
+        timings["s_sample"] = sampled_at - clock
+        timings["s_lean"] = time.perf_counter() - sampled_at
     return rollouts
 
 
@@ -88,16 +89,16 @@ def roll_out(
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Unbiased pass@k from n attempts of which c are right (Chen et al. 2021, equation 1).
 
-    1 - C(n-c, k) / C(n, k). Needs 1 <= k <= n, or ValueError.
+    1 - C(n-c, k) / C(n, k): the share of choices of k attempts that hold a right one. Needs 1 <= k <= n, or ValueError.
 
-    >>> pass_at_k(10, 3, 1), round(pass_at_k(10, 3, 5), 4)
+    >>> round(pass_at_k(10, 3, 1), 4), round(pass_at_k(10, 3, 5), 4)
     (0.3, 0.9167)
     """
     if not (0 <= c <= n and 1 <= k <= n):
         raise ValueError(
             f"pass@{k} needs at least {k} attempts and 0 <= c <= n, got n = {n}, c = {c}"
         )
-    # Where n - c < k, one factor is zero.
+    # Where n - c < k, every choice holds a right one: the factor of i = k is zero.
     return 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
 
 
@@ -116,11 +117,12 @@ def seeded(seed: int) -> torch.Generator:
 @torch.no_grad()
 def total_entropy(policy, rollouts, role) -> float:
     """The sum of the next-token entropies (all of V) at every token that was sampled, nats."""
+    # micro_batches() takes columns: prompts, completions, flags.
     rows = [(r.prompt_ids, r.completion_ids, r.sampled) for r in rollouts]
     total = 0.0
     with policy.act_as(role):
         for batch in fd_mini.micro_batches(8192, *zip(*rows)):
-            _, entropy = fd_mini.sampled_nll(policy, *batch)  # [N]
+            _, entropy = fd_mini.sampled_nll(policy, *batch)  # [N], one a sampled token
             total += entropy.sum().item()
     return total
 
@@ -138,43 +140,43 @@ def evaluate(
 ) -> dict:
     """`samples` attempts at every theorem -> {"pass@1": ..., "entropy": nats per token, ...}
 
-    source: a feedback source; then a first attempt is made and judged, and what counts is the
-    attempt that has read the feedback about it. left_out counts attempts on which Lean failed
-    or nothing could be said. Entropy is over all sampled tokens, those of attempts cut by the
-    limit included. attempt: what makes judged attempts (extras/served.py; then policy is None
-    and the entropy nan).
+    source: a feedback source; then a first attempt is made and judged, and what counts is a
+    second one that has read the feedback about the first. left_out counts attempts on which Lean
+    failed or that got no feedback; they are in no pass@k, which is over the theorems with k other
+    attempts. Entropy, length and cut are of all attempts. attempt: used in place of roll_out for
+    a served model (extras/served.py); then policy is None and the entropy nan.
     """
-    totals = [0] * len(theorems)
-    rights = [0] * len(theorems)
+    judged = [0] * len(theorems)  # attempts that count, of each theorem
+    proved = [0] * len(theorems)
     tactics = set()
     rollouts = []
-    for n in tqdm(
-        range(samples), "attempts", disable=samples == 1 or None, leave=False
-    ):
-        stream = (seed + 1) * 1_000_000_007 + 2 * n  # seeds apart from training's
-        job = (policy, env, theorems, max_new_tokens)
-        now = attempt(*job, seeded(stream), None, role)
-        told = [""] * len(theorems)
+    job = (policy, env, theorems, max_new_tokens)
+    no_bar = samples == 1 or None  # None: no bar where there is no terminal
+    for sample in tqdm(range(samples), "attempts", disable=no_bar, leave=False):
+        # Even for first attempts, odd for second ones, and apart from training's seeds.
+        first_seed = (seed + 1) * 1_000_000_007 + 2 * sample
+        attempts = attempt(*job, seeded(first_seed), None, role)
+        advice = [""] * len(theorems)
         if source:
-            told = source.write(now)
-            now = attempt(*job, seeded(stream + 1), told, role)
+            advice = source.write(attempts)
+            attempts = attempt(*job, seeded(first_seed + 1), advice, role)
 
-        for i, rollout in enumerate(now):
-            if rollout.verdict.judged and told[i] is not None:
-                totals[i] += 1
+        for i, rollout in enumerate(attempts):
+            if rollout.verdict.judged and advice[i] is not None:
+                judged[i] += 1
                 if rollout.verdict.status == "proved":
-                    rights[i] += 1
+                    proved[i] += 1
                     tactics |= tactics_of(rollout.text)
-        rollouts += now
+        rollouts += attempts
 
     result = {
         "problems": len(theorems),
         "samples": samples,
         "seed": seed,
-        "left_out": len(rollouts) - sum(totals),
+        "left_out": len(rollouts) - sum(judged),
     }
     for k in KS:
-        scores = [pass_at_k(n, c, k) for n, c in zip(totals, rights) if n >= k]
+        scores = [pass_at_k(n, c, k) for n, c in zip(judged, proved) if n >= k]
         if scores:
             result[f"pass@{k}"] = sum(scores) / len(scores)
             result[f"pass@{k}_ci"] = confidence(scores)
@@ -183,9 +185,8 @@ def evaluate(
 
 def text_metrics(policy, rollouts, role) -> dict:
     """Entropy per sampled token, tokens per attempt, and the share cut by the limit."""
-    written = [
-        r for r in rollouts if r.completion_ids
-    ]  # a failed request has no length
+    # A request that failed has no length. Where nothing was written, there are no means.
+    written = [r for r in rollouts if r.completion_ids]
     count = len(written) or math.nan
     tokens = sum(sum(r.sampled) for r in written)
     cut = sum(not r.finished for r in written)
@@ -216,17 +217,17 @@ class Config:
     split: str = "test"
     # attempts per theorem; pass@k needs k of them
     samples: int = 16
-    # which adapters
+    # which of a run's adapters
     who: Literal["student", "teacher"] = "student"
     # judge the attempt after this feedback on a first one: tutor, lean, ...
     feedback: str = ""
     # longest attempt; 0: as the run was trained, 80 for the toy
     max_new_tokens: int = 0
-    # of the attempts
+    # of the random numbers
     seed: int = 0
     # 4-bit base
     quantize: Literal["auto", "nf4", "none"] = "auto"
-    # attempts may call the three tools; those of a run that was trained with them may anyway
+    # attempts may call tools; those of a run that was trained with them always may
     tools: bool = False
     # auto, wheel, the path of a lean executable, kimina:URL (a server), or dojo:REPO@COMMIT
     lean: str = "auto"
@@ -234,7 +235,7 @@ class Config:
     lean_project: str = ""
     # folder for eval.json and eval.png; empty: the first run's, or out/base
     out: str = ""
-    # instead: a page with this run's attempts at one problem, coloured token by token
+    # instead of a table: a page with a run's attempts at one problem, coloured token by token
     show: str = ""
     # the name of that problem; empty: the first of the last step
     problem: str = ""
@@ -245,6 +246,8 @@ class Config:
 def main(cfg: Config) -> dict:
     """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
     if cfg.show:
+        from extras import heatmap  # not part of a first reading
+
         policy, config = runs.load_run(cfg.show, "student", cfg.quantize)
         return heatmap.main(policy, config, cfg)
     refuse_empty(cfg)
@@ -272,7 +275,7 @@ def main(cfg: Config) -> dict:
         )
         seconds = time.perf_counter() - clock
         results[subject.label] |= dict(data=cfg.data, split=cfg.split, seconds=seconds)
-    pictures.report(results, cfg, KS)
+    report(results, cfg, KS)
     return results
 
 

@@ -8,11 +8,13 @@
     every 5 steps:        teacher <- 0.9 teacher + 0.1 student
                                                            ema_update_()
 
-The teacher is the student's own average, with one more text to read. Three chapters follow, and
-each can be read alone: losses, the policy, sampling and the backward passes.
+The teacher is an average of the student's past, with one more text to read. Three chapters
+follow: losses, the policy, sampling and the backward passes. The sum over t becomes a mean over
+all sampled tokens of a batch; the paper writes a sum.
 
-Shapes: N tokens of a batch in a row, V vocabulary, D width, K kept entries, c rows of a chunk,
-B rows of a batch, T length, G attempts in a group. Log-probabilities and losses are in nats.
+Shapes: N sampled tokens of all rows of a batch, one after another; V vocabulary, D width, K kept
+entries, c rows of a chunk, B rows of a batch, T columns, G attempts in a group. Losses and
+log-probabilities are in nats.
 """
 
 import contextlib
@@ -36,9 +38,11 @@ def log_tail(logps):
     """The log-probability of all tokens that are not listed: log(1 - sum_k exp(logps_k)).
 
     logps [N, K] -> [N]. It is taken by expm1, because 1 - P cancels when P is near 1. Rounding
-    can bring P to 1 or above; then it is shifted down to 1 - 1e-7, by a constant to autograd.
+    can bring P to 1 or above; then it is moved down to 1 - 1e-7, by what is a constant to
+    autograd: a clamp would cut the gradient.
     """
-    log_mass = logps.logsumexp(-1)  # [N]
+    log_mass = logps.logsumexp(-1)  # [N], log P
+    # How far log P lies above -1e-7, else 0.
     excess = (log_mass + 1e-7).clamp(min=0).detach()  # [N]
     return (-torch.expm1(log_mass - excess)).log()
 
@@ -63,11 +67,13 @@ def kl_divergence(logp, logq):
 
 
 def reverse_kl(logp, logq):
-    """KL(student || teacher): write only what the teacher may, not all that it may."""
+    """KL(student || teacher): punishes tokens that the teacher would not write, and not the lack
+    of others that it would."""
     return kl_divergence(logq, logp)
 
 
-# Of the teacher's logp and the student's logq, [N, K] each -> [N]. The last two are ours.
+# Each takes the teacher's logp and the student's logq, [N, K], and gives [N]. Only "drop" is the
+# paper's. The names are those of train.py's --tail.
 LOSSES = {"drop": drop_tail, "bucket": cross_entropy, "reverse": reverse_kl}
 
 
@@ -81,9 +87,8 @@ def topk_cross_entropy(student_logits, teacher_ids, teacher_logps, tail="drop"):
     if tail not in LOSSES:
         raise ValueError(f"tail must be one of {', '.join(LOSSES)}, not {tail!r}")
 
-    logq = student_logits.float().log_softmax(
-        -1
-    )  # [N, V]; bf16 would leave 2 to 3 digits
+    # In fp32: bf16 would leave 2 to 3 digits.
+    logq = student_logits.float().log_softmax(-1)  # [N, V]
     return LOSSES[tail](teacher_logps, logq.gather(-1, teacher_ids))
 
 
@@ -101,9 +106,8 @@ def topk_stats(logits, teacher_ids, teacher_logps):
     student_mass = logq.exp().sum(-1)  # [N]
     teacher_mass = teacher_logps.exp().sum(-1)  # [N]
 
-    kth = logq_all.topk(teacher_ids.shape[-1]).values[
-        :, -1:
-    ]  # [N, 1], the student's K-th best
+    # [N, 1], the log-probability of the student's K-th best token.
+    kth = logq_all.topk(teacher_ids.shape[-1]).values[:, -1:]
     overlap = (logq >= kth).float().mean(-1)  # [N]
     return torch.stack([entropy, kl, student_mass, teacher_mass, overlap], -1)
 
@@ -111,12 +115,13 @@ def topk_stats(logits, teacher_ids, teacher_logps):
 def linear_topk_cross_entropy(
     hidden, weight, teacher_ids, teacher_logps, tail="drop", chunk=256, with_stats=False
 ):
-    """topk_cross_entropy(hidden @ weight.T, ...), without ever holding [N, V].
+    """topk_cross_entropy(hidden @ weight.T, ...) without holding [N, V], while the head is frozen.
 
     hidden [N, D], weight [V, D] -> loss [N]; with_stats: (loss, topk_stats). Rows do not depend
-    on each other and the head is frozen, so each chunk's gradient for `hidden` is taken at once
-    and its logits are let go: about 20 c V bytes at the peak, and nothing is computed twice.
-    A head in training (rank 0) is left to autograd, in full.
+    on each other. So the gradient for each chunk of `hidden` is computed here, in the forward
+    pass, and the chunk's logits are let go: about 20 c V bytes at the peak, nothing computed
+    twice. The backward pass only scales these gradients. A head that trains (rank 0) is left to
+    autograd, which keeps all logits.
     """
     at_once = (
         torch.is_grad_enabled() and hidden.requires_grad and not weight.requires_grad
@@ -131,7 +136,7 @@ def linear_topk_cross_entropy(
         logits = F.linear(h, weight).float()  # [c, V]
         loss = topk_cross_entropy(logits, ids, logps, tail)  # [c]
         if at_once:
-            grads += torch.autograd.grad(loss.sum(), h)
+            grads += torch.autograd.grad(loss.sum(), h)  # a tuple of one, [c, D]
             loss = loss.detach()
         losses.append(loss)
         if with_stats:
@@ -167,8 +172,9 @@ def teacher_topk(hidden, weight, k, chunk=256):
 def ema_update_(teacher_params, student_params, alpha):
     """mu <- alpha mu + (1 - alpha) theta, in place, for lists of tensors.
 
-    alpha is what the teacher keeps (paper: 0.9): 1 freezes mu, 0 copies theta. ValueError
-    unless mu is fp32: in bf16 a step below half an ulp is lost and the teacher stands still.
+    alpha is what the teacher keeps (paper: 0.9): 1 freezes mu, 0 copies theta. Of adapters A and
+    B are averaged apart, which is not quite the average of B A. ValueError unless mu is fp32: in
+    bf16 a step below half an ulp is lost and the teacher stands still.
     """
     for mu, theta in zip(teacher_params, student_params, strict=True):
         if mu.dtype != torch.float32:
@@ -209,8 +215,8 @@ class LoRALinear(nn.Module):
 
     def forward(self, x):
         low = self.scale * F.linear(x, self.lora_A.weight.to(x.dtype))  # [..., r]
-        high = F.linear(low, self.lora_B.weight.to(x.dtype))  # [..., out]
-        return self.base(x) + high
+        update = F.linear(low, self.lora_B.weight.to(x.dtype))  # [..., out]
+        return self.base(x) + update
 
     def train(self, mode=True):
         # Never eval: there bitsandbytes' CPU kernel repacks a weight and loses its gradient.
@@ -225,18 +231,18 @@ class Policy:
     base       the model as it was loaded
     reference  where GRPO's KL is measured from: the base, or a copy of some student
 
-    rank > 0: the base is frozen and every linear layer but the head gets LoRA; a role is a set
-    of adapters. rank 0: all weights train; a role is a full copy of them. quantize "nf4": the
-    base in 4 bits; else bf16 on CUDA and fp32 on a CPU ("auto" is decided by extras/provers.py,
-    which also finds models by other names than a folder's).
+    rank > 0: the base is frozen and every linear layer but the head gets LoRA; a role is a list
+    of adapters. rank 0: all weights train, in fp32; a role is a full copy of them.
+
+    model is "tiny" or a folder, quantize "nf4" (the base in 4 bits) or anything else (bf16 on
+    CUDA, fp32 on a CPU). extras/provers.py knows models by other names, decides what "auto"
+    means, and refuses what cannot work.
     """
 
-    # What a caller may change, see extras/: the rows decoded together, what stands in for the
-    # model's layers while decoding, the style of prompts, whether attempts may call tools.
-    rollout_batch = 64
-    graphs = None
-    style = "plain"
-    tools = False
+    rollout_batch = 64  # rows decoded together
+    graphs = None  # on CUDA, what replays a decoding step: extras/cuda.py
+    style = "plain"  # of prompts: feedback.py
+    tools = False  # may attempts call tools? extras/tool_mode.py
 
     def __init__(self, model="tiny", rank=32, quantize="auto", seed=0):
         self.name = str(TINY) if model == "tiny" else model
@@ -262,8 +268,8 @@ class Policy:
             quantization_config=nf4 if self.four_bit else None,
         )
         self.model.eval()  # no dropout in any role
-        self.body = self.model.base_model  # what trains; extras/cuda.py may wrap it
-        # V may exceed the tokenizer's vocabulary.
+        # The model without its head; on CUDA extras/cuda.py adds gradient checkpointing.
+        self.body = self.model.base_model
         self.head = self.model.get_output_embeddings().weight
         self.max_positions = self.model.config.get_text_config().max_position_embeddings
 
@@ -284,14 +290,16 @@ class Policy:
                 self.model.set_submodule(name, LoRALinear(module, self.rank))
 
     def make_roles(self):
-        """The tensors of every role, as lists in the order of the trained parameters."""
+        """The tensors of every role, as lists in the order of the trained parameters.
+
+        self.student are these parameters. What they hold is the role that acts just now.
+        """
         self.student = [p for p in self.model.parameters() if p.requires_grad]
-        # The teacher starts as a copy: an average of adapters that climb from zero would lag.
         self.teacher = [p.detach().clone() for p in self.student]
         if self.rank == 0:
             base = [p.detach().clone() for p in self.student]
         else:
-            # B = 0 is the base. One zero that looks like a tensor takes no memory.
+            # B = 0 is the base. One stored zero each, expanded to the parameter's shape.
             base = [p.new_zeros(()).expand_as(p) for p in self.student]
         student = [p.data for p in self.student]
         self.roles = dict(
@@ -303,8 +311,8 @@ class Policy:
     def act_as(self, role):
         """`with policy.act_as(role):` the model is that role.
 
-        Forward and backward belong in one such block: a checkpoint recomputes with the role
-        that is active during backward, and nothing would notice.
+        Forward and backward belong in one such block. Gradient checkpointing computes blocks
+        again with the role that acts during backward, and nothing would notice another one.
         """
         before = self.active
         try:
@@ -331,7 +339,8 @@ class Policy:
                 f"{ids.shape[1]} tokens > {self.max_positions} positions: "
                 "lower --max-new-tokens or cut the feedback"
             )
-        # The token in column t is predicted in column t - 1, and the last is never fed.
+        # The token in column t is predicted in column t - 1, and the last is never fed. Column 0
+        # belongs to the prompt, so both selections below have the same tokens in the same order.
         out = self.body(
             input_ids=ids[:, :-1], attention_mask=mask[:, :-1], use_cache=False
         )
@@ -376,10 +385,10 @@ def sample(
 ):
     """Completions of B prompts (lists of ids) by the active role: [(ids, finished)], in order.
 
-    A finished completion ends with its stop id; others were cut by max_new_tokens or by the
-    model's positions. Temperature 0 is greedy. A row's random numbers (CPU generator) do not
-    depend on the rows beside it. stop(ids) -> bool ends a row as well, at a tool call.
-    batch_size: rows decoded at a time. ValueError for a prompt that is empty or too long.
+    A finished completion ends with a stop id; others were cut by max_new_tokens, by the model's
+    positions or by stop(ids) -> bool, at a tool call. Temperature 0 is greedy. A row's random
+    numbers (CPU generator) do not depend on the rows beside it. batch_size: rows decoded at a
+    time. ValueError for a prompt that is empty or too long.
     """
     lengths = [len(prompt) for prompt in prompts]
     if not all(0 < length < policy.max_positions for length in lengths):
@@ -389,9 +398,8 @@ def sample(
     )
     completions = [[] for _ in prompts]
 
-    order = sorted(
-        range(len(prompts)), key=lengths.__getitem__
-    )  # alike: little padding
+    # Prompts of similar length share a batch: little padding.
+    order = sorted(range(len(prompts)), key=lengths.__getitem__)
     size = batch_size or policy.rollout_batch
     for i in range(0, len(order), size):
         decode(
@@ -423,7 +431,7 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
         body = policy.graphs(body, ids.shape[1] + uniforms.shape[1])
     cache = None
     for t in range(uniforms.shape[1]):
-        # A row's first token has position 0. All of the prompt's are needed at first, then one.
+        # A row's first token has position 0. The prompt's are needed first, then the newest.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = body(
             input_ids=ids,
@@ -434,9 +442,8 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
         )
         cache = out.past_key_values
         logits = F.linear(out.last_hidden_state[:, -1], policy.head).float()  # [B, V]
-        tokens = pick_token(
-            logits, uniforms[live, t].to(policy.device), temperature
-        )  # [B]
+        u = uniforms[live, t].to(policy.device)  # [B]
+        tokens = pick_token(logits, u, temperature)  # [B]
 
         for row, token in zip(live, tokens.tolist()):
             completions[row].append(token)
@@ -466,16 +473,15 @@ def has_ended(policy, prompt, completion, stop):
 def pick_token(logits, uniforms, temperature=1.0):
     """One token a row, by inverting the cumulative distribution.
 
-    logits [B, V] fp32, uniforms [B] in [0, 1) -> [B]. Nothing is cut off: what is sampled is
-    the policy. In double: float sums over V swallow rare tokens.
+    logits [B, V] fp32, uniforms [B] in [0, 1) -> [B]. Nothing is cut off: at temperature 1 what
+    is sampled is the policy. In double: float sums over V swallow rare tokens.
     """
     if temperature == 0:
         return logits.argmax(-1)
     cdf = (logits.double() / temperature).softmax(-1).cumsum(-1)  # [B, V]
     u = uniforms[:, None] * cdf[:, -1:]  # [B, 1]
-    return torch.searchsorted(cdf, u, right=True).squeeze(
-        -1
-    )  # the first cdf > u: p > 0
+    # The first token with cdf > u: never one of probability zero.
+    return torch.searchsorted(cdf, u, right=True).squeeze(-1)
 
 
 def micro_batches(micro_tokens, prompts, completions, sampled, *more):
@@ -502,6 +508,7 @@ def row_length(row):
 # Each backward pass adds to the gradients of policy.student and returns means over the sampled
 # tokens. The loss is divided by the WHOLE batch's count of sampled tokens, so that no split
 # into micro-batches changes the gradient. No role changes between a forward and its backward.
+# After a ValueError (a row that is too long) the gradients are those of the rows before it.
 
 
 def fd_backward(
@@ -517,27 +524,30 @@ def fd_backward(
     """The paper's gradient. At each token the student sampled, it is drawn towards what the
     teacher, who has read the feedback, expects there.
 
-    prompts, teacher_prompts, completions: B lists of ids; sampled: B lists of bools.
-    ValueError for a row that is too long.
+    prompts, teacher_prompts, completions: B lists of ids; sampled: B lists of bools, False for
+    what a tool printed. top_k 25 and "drop" are the paper's.
     """
     count = sum(map(sum, sampled))
     totals = Counter()
-    # Grouped by the teacher's prompts, which are the longer ones.
+    # Grouped by the teacher's prompts, which hold the feedback and are the longer ones.
     batches = micro_batches(
         micro_tokens, teacher_prompts, completions, sampled, prompts
     )
-    for advised, written, flags, own in batches:
+    for teacher_rows, completion_rows, flags, student_rows in batches:
+        # Same completions, same flags: row n is the same token to teacher and student.
         with torch.no_grad(), policy.act_as("teacher"):
-            hidden, _ = policy.hidden(advised, written, flags)  # [N, D]
+            hidden, _ = policy.hidden(teacher_rows, completion_rows, flags)  # [N, D]
             ids, logps = teacher_topk(hidden, policy.head, top_k)  # [N, K] each
 
         with policy.act_as("student"):
-            hidden, _ = policy.hidden(own, written, flags)  # [N, D]
+            hidden, _ = policy.hidden(student_rows, completion_rows, flags)  # [N, D]
+            # [N] and [N, 5]
             loss, stats = linear_topk_cross_entropy(
                 hidden, policy.head, ids, logps, tail, with_stats=True
-            )  # [N], [N, 5]
+            )
             (loss.sum() / count).backward()
 
+        # A Counter's update adds.
         totals.update(dict(zip(STATS, stats.sum(0).tolist())), loss=loss.sum().item())
     return means(totals, count)
 
@@ -551,13 +561,12 @@ def sampled_nll(policy, prompts, completions, sampled):
     """-log p of each sampled token [N], and the entropy there [N], by the active role."""
     hidden, ids = policy.hidden(prompts, completions, sampled)  # [N, D], [N]
     ids = ids[:, None]  # [N, 1]
-    log_one = torch.zeros(
-        ids.shape, device=ids.device
-    )  # a teacher who is certain, K = 1
+    # A teacher who is certain of this token: K = 1, log 1 = 0.
+    log_one = torch.zeros_like(ids, dtype=torch.float32)
     nll, stats = linear_topk_cross_entropy(
         hidden, policy.head, ids, log_one, with_stats=True
     )
-    return nll, stats[:, 0]
+    return nll, stats[:, 0]  # the first of STATS
 
 
 def grpo_backward(
@@ -573,7 +582,7 @@ def grpo_backward(
     count = sum(map(sum, sampled))
     totals = Counter()
     batches = micro_batches(micro_tokens, prompts, completions, sampled, advantages)
-    for *batch, gains in batches:
+    for *batch, gains in batches:  # batch: prompts, completions, flags
         with torch.no_grad(), policy.act_as("reference"):
             reference_nll, _ = sampled_nll(policy, *batch)  # [N]
 

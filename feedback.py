@@ -1,7 +1,7 @@
 """What the teacher is told: the prompts, the sources of feedback, and the request for advice.
 
-The teacher is the same model as the student. All it knows more is a text F(y) about the
-student's attempt y. First come the prompts without and with F(y), then the sources of F(y),
+The teacher is the same model as the student. The only other thing it sees is a text F(y) about
+the student's attempt y. First come the prompts without and with F(y), then the sources of F(y),
 which are asked after every attempt, then the request to a language model.
 """
 
@@ -33,32 +33,35 @@ def build_prompt(
         student:                             theorem t (p : Prop) : p → p := by⏎
         teacher:  /- 1. Write `intro`. -/⏎   theorem t (p : Prop) : p → p := by⏎
 
-    and both go on with "  intro h⏎  exact h". What does not fit into `max_tokens` is cut from
-    the end of the feedback, never from the problem; ValueError when the problem alone does not
-    fit. style: see prompt_text; None is chat where the tokenizer has a template, else plain.
+    and the student's completion follows: "  intro h⏎  exact h". What does not fit into
+    `max_tokens` is cut from the end of the feedback, never from the problem; ValueError when the
+    problem alone does not fit. style: see prompt_text; None is chat where the tokenizer has a
+    template, else plain.
     """
     if style is None:
         style = "chat" if tokenizer.chat_template else "plain"
-    words = re.findall(r"\s*\S{1,20}", feedback or "")
+    # At most 20 characters each, with the white space before them.
+    pieces = re.findall(r"\s*\S{1,20}", feedback or "")
 
     def length(count: int) -> int:
-        return len(encode(tokenizer, theorem, "".join(words[:count]), style))
+        return len(encode(tokenizer, theorem, "".join(pieces[:count]), style))
 
-    fitting = len(words)
-    if max_tokens is not None:  # the most words that fit: the length grows with them
-        fitting = bisect_right(range(len(words) + 1), max_tokens, key=length) - 1
+    fitting = len(pieces)
+    if max_tokens is not None:
+        # How many of length(0), length(1), ... fit, less one: -1 if not even the problem does.
+        fitting = bisect_right(range(len(pieces) + 1), max_tokens, key=length) - 1
     if fitting < 0:
         raise ValueError(
             f"theorem {theorem.name}: its prompt has {length(0)} tokens and {max_tokens} fit; "
             "leave it out"
         )
-    return encode(tokenizer, theorem, "".join(words[:fitting]), style)
+    return encode(tokenizer, theorem, "".join(pieces[:fitting]), style)
 
 
 def encode(tokenizer, theorem: Theorem, feedback: str, style: str) -> list[int]:
     """The prompt with all of this feedback, as token ids."""
-    # Special tokens and the like (<think>): feedback may not quote them.
-    added = [token for token in tokenizer.added_tokens_decoder.values()]
+    # Special tokens, and words such as <think>: feedback may not quote them.
+    added = tokenizer.added_tokens_decoder.values()
     forbidden = [t.content for t in added if t.special or t.content.startswith("<")]
     text = prompt_text(theorem, feedback, style, forbidden)
     if style == "chat":
@@ -68,7 +71,7 @@ def encode(tokenizer, theorem: Theorem, feedback: str, style: str) -> list[int]:
             tokenize=False,
             add_generation_prompt=True,
         )
-        # The template has written the special tokens.
+        # The template has written the special tokens: none is added again.
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     ids = tokenizer(text)["input_ids"]
@@ -82,12 +85,13 @@ def prompt_text(
     """What a raw completion goes on from or, for "chat", the message that asks for a theorem.
 
     "plain" is Lean text alone. "fence" puts it behind the words and the open code fence that
-    DeepSeek-Prover-V1.5 and Goedel-Prover-SFT know; they, too, had a comment before a theorem.
+    DeepSeek-Prover-V1.5 and Goedel-Prover-SFT know, whose data had comments before theorems, too.
     The feedback cannot close the comment or the fence around it, nor quote a forbidden token.
     """
     advice = (feedback or "").strip()
-    for closing, broken in (("-/", "- /"), ("/-", "/ -"), ("```", "` ` `")):
-        advice = advice.replace(closing, broken)
+    for mark, broken in (("-/", "- /"), ("/-", "/ -")):
+        advice = advice.replace(mark, broken)
+    advice = re.sub(r"`{3,}", spaced, advice)
     for token in forbidden:
         advice = advice.replace(token, f"{token[0]} {token[1:]}")
 
@@ -104,6 +108,11 @@ def prompt_text(
     return fence[style] + header + comment + code
 
 
+def spaced(run: re.Match) -> str:
+    """Three backticks and more, one by one: no fence."""
+    return " ".join(run[0])
+
+
 # ---- 2. Sources of feedback ------------------------------------------------------------------
 
 
@@ -111,8 +120,8 @@ def prompt_text(
 class Feedback:
     """A source of feedback.
 
-    answer: rollouts -> texts, in order. needs_verdict: False for a source that says the same
-    whatever Lean said. endpoint: where the texts come from, if from a server.
+    answer: rollouts -> texts, in order. needs_verdict: False for a source that speaks of nothing
+    but itself, and so has something to say when Lean failed. endpoint: where the texts come from, if from a server.
     failures: how many judged attempts got none.
     """
 
@@ -127,12 +136,13 @@ class Feedback:
         A timeout or a crash says nothing about the proof, and feedback about it would lie.
         """
         texts = [None] * len(rollouts)
-        judged = []
+        asked = []
         for i, rollout in enumerate(rollouts):
-            if not self.needs_verdict or (rollout.verdict and rollout.verdict.judged):
-                judged.append(i)
-        answers = self.answer([rollouts[i] for i in judged])
-        for i, answer in zip(judged, answers, strict=True):
+            judged = rollout.verdict and rollout.verdict.judged
+            if judged or not self.needs_verdict:
+                asked.append(i)
+        answers = self.answer([rollouts[i] for i in asked])
+        for i, answer in zip(asked, answers, strict=True):
             texts[i] = answer
             self.failures += answer is None
         return texts
@@ -174,9 +184,9 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
         return Feedback(repeat, needs_verdict=False)
     if spec == "self" and generate:
         return Feedback(ask_base)
-    if kind in ("ollama", "openai"):
+    if kind in READERS:
         model, _, url = rest.partition("@")
-        endpoint = Endpoint(kind, model, url, read_advice, **options)
+        endpoint = Endpoint(kind, model, url, READERS[kind], **options)
 
         def ask_endpoint(rollouts):
             return endpoint([instruction(rollout, style) for rollout in rollouts])
@@ -259,8 +269,17 @@ def clean_answer(text: str | None, cut: bool = False) -> str | None:
     return text.strip() or None
 
 
-def read_advice(reply: dict) -> str | None:
-    """The advice in a server's reply: Ollama's own format, or OpenAI's with its choices."""
-    choice = reply["choices"][0] if "choices" in reply else reply
-    reasons = (choice.get("done_reason"), choice.get("finish_reason"))
-    return clean_answer(choice["message"]["content"], cut="length" in reasons)
+def read_ollama(reply: dict) -> str | None:
+    """The advice in a reply of Ollama's own chat API."""
+    cut = reply.get("done_reason") == "length"
+    return clean_answer(reply["message"]["content"], cut)
+
+
+def read_openai(reply: dict) -> str | None:
+    """The advice in a reply of an OpenAI-compatible server."""
+    choice = reply["choices"][0]
+    cut = choice.get("finish_reason") == "length"
+    return clean_answer(choice["message"]["content"], cut)
+
+
+READERS = {"ollama": read_ollama, "openai": read_openai}

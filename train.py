@@ -32,8 +32,8 @@ from extras.speaker import speaker
 from feedback import Feedback, build_prompt, make_feedback
 from lean_env import LeanEnv, Theorem
 
-# What None means below. For the toy: chosen on its validation split. Else: a place to start a
-# sweep, with ten times the learning rate of full fine-tuning.
+# What a flag left at None means. TINY was chosen on the toy's validation split. REAL is a place to
+# start a sweep: adapters want about ten times the learning rate of full fine-tuning.
 TINY = dict(
     steps=60,
     prompts_per_step=64,
@@ -77,7 +77,7 @@ class Config:
     resume: bool = False
     # optimiser steps
     steps: int | None = None
-    # different theorems in a step
+    # theorems in a step
     prompts_per_step: int | None = None
     # attempts per theorem; None: 1 for fd, 5 for grpo
     group_size: int | None = None
@@ -87,7 +87,7 @@ class Config:
     warmup: int | None = None
     # how many of the teacher's tokens the loss sees at each position
     top_k: int = 25
-    # the mass outside: dropped (the paper), or one bucket; or reverse KL (ours)
+    # probability outside the top k: drop it (the paper), bucket it; or reverse the KL (ours)
     tail: Literal[*fd_mini.LOSSES] = "drop"
     # how much of itself the teacher keeps at an update: 1 frozen, 0 a copy of the student
     ema_alpha: float = 0.9
@@ -105,7 +105,7 @@ class Config:
     quantize: Literal["auto", "nf4", "none"] = "auto"
     # attempts may call the paper's three tools (extras/tool_mode.py); the toy: --model tiny-tools
     tools: bool = False
-    # of everything that is drawn
+    # of adapters, theorems and attempts
     seed: int = 0
     # steps between evaluations on the validation theorems; 0: never
     eval_every: int = 10
@@ -123,26 +123,31 @@ class Config:
 class Run:
     """What the steps of a run share."""
 
-    policy: fd_mini.Policy
-    env: LeanEnv | None
-    source: Feedback | None
+    policy: fd_mini.Policy  # its .student is the list of tensors that train
+    env: LeanEnv | None  # None for imitation without validation
+    source: Feedback | None  # who advises; None unless --algo fd
     theorems: list[Theorem]
     valid: list[Theorem]
 
 
 # ---- 1. One step -----------------------------------------------------------------------------
+#
+# A step makes attempts, leaves its gradient in policy.student, and returns (metrics, rollouts).
+# With several cards each process has its share of the theorems, and ranks.combine() adds up
+# gradients and losses; everything called `ranks` does nothing in a single process.
 
 
 def fd_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
     """Sample, judge, tell, and leave the gradient of FD in the student -> (metrics, rollouts)"""
     policy = run.policy
-    rollouts, metrics = sample_and_judge(cfg, run, theorems, step)
+    metrics, rollouts = sample_and_judge(cfg, run, theorems, step)
 
     clock = time.perf_counter()
-    texts = run.source.write(rollouts)  # right or wrong: every attempt is talked about
+    # Every attempt is talked about, right or wrong. None: Lean failed on it, or nobody could say
+    # anything. Nothing is learnt from such an attempt.
+    texts = run.source.write(rollouts)
     for rollout, text in zip(rollouts, texts):
         rollout.feedback = text
-    # None: nothing could be said, and nothing is learnt from that attempt.
     told = [r for r in rollouts if r.feedback is not None]
     metrics |= runs.share_of_attempts(feedback=len(told), attempts=len(rollouts))
     metrics["s_feedback"] = time.perf_counter() - clock
@@ -160,31 +165,33 @@ def fd_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
         [r.prompt_ids for r in told],
         teacher_prompts,
         [r.completion_ids for r in told],
-        [r.sampled for r in told],
+        [r.sampled for r in told],  # False for what a tool printed
         top_k=cfg.top_k,
         tail=cfg.tail,
         micro_tokens=cfg.micro_tokens,
     )
+    metrics |= ranks.combine(policy.student, losses)
     metrics["s_train"] = time.perf_counter() - clock
-    return metrics | losses, rollouts
+    return metrics, rollouts
 
 
 def grpo_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
     """Sample, judge, and leave the gradient of GRPO in the student -> (metrics, rollouts)"""
-    rollouts, metrics = sample_and_judge(cfg, run, theorems, step)
+    metrics, rollouts = sample_and_judge(cfg, run, theorems, step)
 
     clock = time.perf_counter()
     proved = [float(r.verdict.status == "proved") for r in rollouts]
     judged = [r.verdict.judged for r in rollouts]
     rewards = torch.tensor(proved).view(-1, cfg.group_size)  # [B, G]
     judged = torch.tensor(judged).view(-1, cfg.group_size)  # [B, G]
-    # A machine's failure is neither right nor wrong: its reward is the mean, its advantage 0.
-    mean = (rewards * judged).sum(1, keepdim=True) / judged.sum(1, keepdim=True).clamp(
-        min=1
-    )
+    # A machine's failure is neither right nor wrong. With the mean of its group as its reward its
+    # advantage is 0; the KL to the reference still acts on it.
+    count = judged.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
+    mean = (rewards * judged).sum(1, keepdim=True) / count
     rewards = torch.where(judged, rewards, mean)
 
-    flat = (rewards == rewards[:, :1]).all(1).sum().item()  # groups without a signal
+    # Groups of equal rewards have no signal; counted in attempts, as everything in the log.
+    flat = (rewards == rewards[:, :1]).all(1).sum().item()
     metrics |= runs.share_of_attempts(
         flat_groups=flat * cfg.group_size, attempts=len(rollouts)
     )
@@ -197,20 +204,22 @@ def grpo_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
         kl_coef=cfg.kl_coef,
         micro_tokens=cfg.micro_tokens,
     )
+    metrics |= ranks.combine(run.policy.student, losses)
     metrics["s_train"] = time.perf_counter() - clock
-    return metrics | losses, rollouts
+    return metrics, rollouts
 
 
 STEPS = {"fd": fd_step, "grpo": grpo_step, "sft": imitation.sft_step}
 
 
 def sample_and_judge(cfg: Config, run: Run, theorems: list[Theorem], step: int):
-    """group_size attempts at each theorem, judged by Lean -> (rollouts, metrics)
+    """group_size attempts at each theorem, judged by Lean -> (metrics, rollouts)
 
-    RuntimeError when Lean failed on every one of them.
+    RuntimeError when Lean failed on every one of them, in all processes.
     """
-    seconds = {}
+    seconds = {}  # of sampling and of Lean, from roll_out
     attempts = [theorem for theorem in theorems for _ in range(cfg.group_size)]
+    # Seeded by (seed, step): a resumed run samples what it would have sampled.
     generator = ranks.generator(
         cfg.seed * 1_000_003 + step,
         cfg.prompts_per_step,
@@ -227,12 +236,11 @@ def sample_and_judge(cfg: Config, run: Run, theorems: list[Theorem], step: int):
             "--lean-timeout, or try another --lean. Whatever was trained before is saved: "
             "--resume goes on."
         )
-    metrics |= {f"s_{phase}": value for phase, value in seconds.items()}
-    return rollouts, metrics
+    return metrics | seconds, rollouts
 
 
 def draw_theorems(theorems: list, step: int, count: int, seed: int) -> list:
-    """The `count` theorems of step 1, 2, ...: a fresh random order in each epoch.
+    """The `count` theorems of this step (the first is 1): a fresh random order in each epoch.
 
     A function of seed and step alone, so that a resumed run draws what it would have drawn.
     """
@@ -258,33 +266,30 @@ def lr_at(cfg: Config, step: int) -> float:
 
 def train(cfg: Config) -> Path:
     """Run `cfg` to its last step or to the first Ctrl-C -> the run's folder"""
-    run = prepare(resolve(cfg))
+    run = prepare(resolve(cfg))  # resolve() fills cfg in
     policy = run.policy
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
     out, done = runs.open_run(cfg, policy, optimizer)
     lean = run.env.describe() if run.env else "no Lean needed"
-    print(
-        f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}",
-        flush=True,
-    )
+    print(f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}")
 
     with runs.stoppable() as stop:
         for step in range(done + 1, cfg.steps + 1):
-            if run.valid and (step - 1) % cfg.eval_every == 0:
+            if (
+                run.valid and (step - 1) % cfg.eval_every == 0
+            ):  # never for --eval-every 0
                 validate(cfg, run, out, step - 1)
 
             clock = time.perf_counter()
             policy.model.zero_grad(set_to_none=True)
             theorems = draw_theorems(run.theorems, step, cfg.prompts_per_step, cfg.seed)
             try:
-                metrics, rollouts = STEPS[cfg.algo](
-                    cfg, run, ranks.share(theorems), step
-                )
+                theorems = ranks.share(theorems)
+                metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
             except BaseException:  # whatever it was, the steps before this one are kept
-                if step - 1 > done:
+                if step - 1 > done:  # this process has made some
                     runs.save_checkpoint(out, policy, optimizer, step - 1)
                 raise
-            metrics = ranks.combine(policy.student, metrics)
 
             norm = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
             if math.isfinite(norm):  # a bad batch must not poison Adam's averages
@@ -296,13 +301,13 @@ def train(cfg: Config) -> Path:
             seconds = time.perf_counter() - clock
             metrics |= dict(grad_norm=norm, lr=lr_at(cfg, step), seconds=seconds)
             runs.log_step(out, step, cfg.steps, metrics, rollouts)
-            if step == done + 1:
-                memory.measured(policy)
-            stopped = stop()
+            if step == done + 1 and policy.device.type == "cuda":
+                print(memory.measured(policy))
+            stopped = stop()  # was there a Ctrl-C?
             if stopped or step % cfg.save_every == 0 or step == cfg.steps:
                 runs.save_checkpoint(out, policy, optimizer, step)
             if stopped:
-                runs.say_how_to_resume(step)
+                runs.exit_saying_how_to_resume(step)
 
         if run.valid:
             validate(cfg, run, out, cfg.steps)
@@ -314,7 +319,7 @@ def validate(cfg: Config, run: Run, out: Path, step: int):
     result = evaluate(
         run.policy, run.env, run.valid, 1, cfg.max_new_tokens, seed=cfg.seed
     )
-    runs.keep_lines(out / "valid.jsonl", step - 1)
+    runs.keep_lines(out / "valid.jsonl", step - 1)  # a resumed run validates again
     runs.append(out / "valid.jsonl", {"step": step, **result})
     shown = []
     for name in ("pass@1", "entropy", "length"):
@@ -358,11 +363,13 @@ def prepare(cfg: Config) -> Run:
             f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: "
             f"the model has {policy.max_positions} positions"
         )
-    memory.fit(cfg, policy)  # on CUDA: the memory plan, and batch sizes from it
-    if env and ranks.FIRST and (cfg.data, cfg.valid) != ("toy", ""):
-        theorems, valid = screen(
-            env, theorems, valid
-        )  # what this Lean cannot read is left out
+    if policy.device.type == "cuda":
+        memory.fit(cfg, policy)  # prints the memory plan, and takes batch sizes from it
+    cfg.micro_tokens = cfg.micro_tokens or 8192
+    only_toy = cfg.data == "toy" and not cfg.valid
+    if env and ranks.FIRST and not only_toy:
+        # Statements that this Lean cannot read are named and left out.
+        theorems, valid = screen(env, theorems, valid)
     theorems = ranks.from_first(theorems)
 
     source = None
@@ -379,10 +386,10 @@ def prepare(cfg: Config) -> Run:
                 f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run."
             )
         runs.load_adapters(policy, start / "student", "student")
-        fd_mini.ema_update_(
-            policy.teacher, policy.student, 0.0
-        )  # it starts as the student
-    if cfg.algo == "grpo":  # its KL is measured from where this run starts
+        # The teacher starts as the student.
+        fd_mini.ema_update_(policy.teacher, policy.student, 0.0)
+    if cfg.algo == "grpo":
+        # Its KL is measured from where this run starts.
         policy.roles["reference"] = [
             tensor.clone() for tensor in policy.roles["student"]
         ]

@@ -72,10 +72,8 @@ def first(most, texts):
 def complaints(env, theorems):
     """Of each statement: Lean's first error when its proof is `sorry`, or None. ValueError when
     Lean itself fails on all of them."""
-    jobs = [(t.header, t.statement, "sorry", False) for t in theorems]
-    # Here `sorry` must reach Lean.
-    verdicts = env._check(jobs, guard=lambda *_: (None, False))
-    if jobs and all(verdict.status in ("timeout", "crash") for verdict in verdicts):
+    verdicts = env.check([(theorem, "sorry") for theorem in theorems], sketch=True)
+    if verdicts and not any(verdict.judged for verdict in verdicts):
         raise ValueError(
             f"Lean failed ({verdicts[0].status}) on every statement: "
             "try a longer --lean-timeout or another --lean"
@@ -96,10 +94,10 @@ def screen(env, theorems, valid=()):
     """
     everything = [*theorems, *valid]
     errors = dict(zip(everything, complaints(env, everything)))
-    bad = [f"{theorem.name}: {error[:100]}" for theorem, error in errors.items() if error]
+    bad = [f"{t.name}: {errors[t][:100]}" for t in everything if errors[t]]
     if bad:
         print(
-            f"{len(bad)} of {len(errors)} statements do not compile with `sorry` here "
+            f"{len(bad)} of {len(everything)} statements do not compile with `sorry` here "
             f"and are left out: {first(10, bad)}"
         )
 

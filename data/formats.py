@@ -12,8 +12,8 @@ from lean.guard import CHEAT, COMMAND
 from lean.text import CLOSING, OPENING, split_statement, tokens
 from lean_env import Theorem
 
-# Our name of a field -> theirs, the first that a row has. A statement in words (`statement` beside
-# `formal_statement`) loses.
+# Our name of a field -> theirs, the first that a row has. A statement in words (`statement`
+# beside `formal_statement`) loses.
 FIELDS = {
     "statement": ("formal_statement", "lean4_formalization", "statement", "full_proof"),
     "header": ("header", "lean4_src_header"),
@@ -33,14 +33,15 @@ SPLITS = {
 # What starts a command when it stands at the margin: the guard's words that are no tactics.
 TACTICS = "exact? apply? rw? try? hint observe? sorry admit stop native_decide run_tac by_elab"
 COMMANDS = (COMMAND | CHEAT) - set(TACTICS.split())
-# A line that ends with one of these goes on in the next, one that begins so goes on from the last.
-# Not `<;>`, which may stand at any column.
+# A line that ends with one of these goes on in the next, one that begins so goes on from the
+# last. Not `<;>`, which may stand at any column.
 UNFINISHED = set("by with from using at fun := => , | = + - / ∧ ∨ → ↔ ≠ ≤ ≥ ∈ ∘ $ :".split())
 
 
 # --- files
 def read_objects(path):
-    """(line number, object) of a jsonl file, or (place, object) of a json file with one list."""
+    """(line number, object) of a jsonl file, or (place, object) of a json file with one
+    list."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -75,8 +76,8 @@ def parse(line):
 
 
 def pick_split(entries, split, path):
-    """The theorems of `split`, where rows say which they belong to; all of them where none does.
-    Evaluation sets are not trained on. entries: [(row, theorem), ...]."""
+    """The theorems of `split`, where rows say which they belong to; all of them where none
+    does. Evaluation sets are not trained on. entries: [(row, theorem), ...]."""
     belongs = [SPLITS.get(str(row.get("split")).lower()) for row, _ in entries]
     there = set(belongs) - {None}
     if there and split not in there:
@@ -147,13 +148,13 @@ def step(word):
 
 
 def split_theorem(text):
-    """Lean text -> (header, statement, rest): what stands before the last theorem, that theorem up
-    to the `:=` of its proof, what follows the `:=` up to the next command (None without one). A
-    `:=` in a binder or of a `let` is not it; comments at the seams are dropped. ValueError when
-    there is no theorem, or a bracket, comment or string is left open.
+    """Lean text -> (header, statement, rest): what stands before the last theorem, that theorem
+    up to the `:=` of its proof, what follows the `:=` up to the next command (None without
+    one). A `:=` in a binder or of a `let` is not it; comments at the seams are dropped.
+    ValueError when there is no theorem, or a bracket, comment or string is left open.
 
-    >>> split_theorem("open Nat\\n/-- a -/\\ntheorem t (n : Nat := 3) : let m := n; m = m := by sorry")
-    ("open Nat\\n", "theorem t (n : Nat := 3) : let m := n; m = m", " by sorry")
+    >>> split_theorem("open A\\ntheorem t (n : Nat := 3) : let m := n; m = m := by sorry")
+    ("open A\\n", "theorem t (n : Nat := 3) : let m := n; m = m", " by sorry")
     """
     found, is_closed = tokens(text)
     start = cut = None  # the numbers of `theorem` and of the `:=` of its proof
@@ -194,8 +195,8 @@ def split_theorem(text):
 
 def clean_header(header):
     """A header without what belongs to the theorem behind it."""
-    # Attributes and modifiers belong to the declaration, which we write ourselves; a docstring may
-    # stand before them.
+    # Attributes and modifiers belong to the declaration, which we write ourselves; a docstring
+    # may stand before them.
     modifiers = r"((@\[[^\]]*\]|\b(private|protected|noncomputable|nonrec))\s*)+\Z"
     header = re.sub(modifiers, "", header)
     found = tokens(header)[0]
@@ -206,8 +207,8 @@ def clean_header(header):
 
 
 def next_command(text, found, after):
-    """The number of the first token behind the one numbered `after` that starts a command at the
-    margin, docstring or not; len(found) for a `/-! -/` behind the last one; or None."""
+    """The number of the first token behind the one numbered `after` that starts a command at
+    the margin, docstring or not; len(found) for a `/-! -/` behind the last one; or None."""
     depth = end = 0
     for i, (word, at) in enumerate([*found, ("", len(text))]):
         gap = text[end:at]  # what lies between two tokens: spaces, comments, strings
@@ -226,8 +227,8 @@ def next_command(text, found, after):
 
 
 def code(text, found, first, end):
-    """The text of tokens `first` to `end` without the comments around it; a docstring left before
-    our own text would not parse."""
+    """The text of tokens `first` to `end` without the comments around it; a docstring left
+    before our own text would not parse."""
     if first == end:
         return ""
     word, at = found[end - 1]
@@ -240,9 +241,9 @@ def code(text, found, first, end):
 
 
 def proof_term(proof, bare):
-    """What sets call a proof -> a whole term, None for a stub. It may be a term, with its `:=` or
-    without, a theorem with its proof (a file, perhaps), or, with `bare`, the tactics that follow
-    `:= by`."""
+    """What sets call a proof -> a whole term, None for a stub. It may be a term, with its `:=`
+    or without, a theorem with its proof (a file, perhaps), or, with `bare`, the tactics that
+    follow `:= by`."""
     found = tokens(proof)[0]
     words = [word for word, _ in found]
     opens = words[0] if words else ""
@@ -270,8 +271,9 @@ def unless_stub(term):
 
 
 def by(tactics):
-    """Tactics without their `by` -> the term. Sets strip such a text, which moves its first line
-    only: that goes back to where the others stand, unless these are the rest of the first tactic.
+    """Tactics without their `by` -> the term. Sets strip such a text, which moves its first
+    line only: that goes back to where the others stand, unless these are the rest of the first
+    tactic.
 
     >>> by("constructor\\n  · exact a\\n  · exact b"), by("refine ⟨a,\\n  b⟩")
     ("by\\n  constructor\\n  · exact a\\n  · exact b", "by\\n  refine ⟨a,\\n    b⟩")

@@ -8,8 +8,9 @@ from huggingface_hub import hf_hub_download
 
 from data.formats import key
 
-# OWNER/NAME@COMMIT:FILE, where `{split}` is valid or test. No hash could be found for proofnet's:
-# it is whatever `main` is on the day; which commit that was is printed, to be pinned with hub:...
+# OWNER/NAME@COMMIT:FILE, where `{split}` is valid or test. No hash could be found for
+# proofnet's: it is whatever `main` is on the day; which commit that was is printed, to be
+# pinned with hub:...
 SETS = {
     "minif2f": "Tonic/MiniF2F@3a5dceb842b916345a4d7bb7dc4c4c1dbd4b98aa:minif2f.jsonl",
     "lean-workbook": "internlm/Lean-Workbook@2e066e310b2c6d2c27616927ae131f82901c8f1c"
@@ -73,9 +74,10 @@ def download(name, spec):
 
 
 def workbook_split(entries, split, held_out=256):
-    """Lean-Workbook has no train and test of its own. Ours: the statements with a published proof,
-    each once; by a hash of the problem in words, so that two readings of one problem stay
-    together, the first 256 problems are test, 256 more valid. entries: [(row, theorem), ...].
+    """Lean-Workbook has no train and test of its own. Ours: the statements with a published
+    proof, each once; by a hash of the problem in words, so that two readings of one problem
+    stay together, the first 256 problems are test, 256 more valid. entries: [(row, theorem),
+    ...].
     """
     once = {key(theorem.statement): (row, theorem) for row, theorem in entries if theorem.proof}
     problems = {}

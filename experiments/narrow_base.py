@@ -22,11 +22,11 @@ STEPS = 300
 def main(kinds: str, out: Path):
     if kinds == "own":
         warm_up.KINDS = {"own": 1}
-    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # of the warm-up's own
+    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
     data = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
     policy = fd_mini.Policy("tiny", rank=0)
-    folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
     batches = warm_up.draws(data, STEPS)
+    folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
     warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=1600, out=folder)
 
 

@@ -59,7 +59,8 @@ class Buffers(DynamicLayer):
     def __init__(self, length):
         super().__init__()
         self.length = length
-        self.column = None  # where a graph writes: a tensor, for its addresses are fixed
+        # Where a graph writes: a tensor, for its addresses are fixed.
+        self.column = None
 
     def update(self, keys, values, *_, **__):
         """Adds the keys and values of new tokens, [B, heads, T, d]. -> all so far.
@@ -74,15 +75,16 @@ class Buffers(DynamicLayer):
                 for states in (keys, values)
             ]
         rows, _, new, _ = keys.shape
+        buffers = [buffer[:rows] for buffer in self.buffers]
 
         if self.column is not None:
-            for buffer, states in zip(self.buffers, (keys, values)):
-                buffer[:rows].index_copy_(2, self.column, states)
-            return [buffer[:rows] for buffer in self.buffers]
+            for buffer, states in zip(buffers, (keys, values)):
+                buffer.index_copy_(2, self.column, states)
+            return buffers
 
         start = self.get_seq_length()
-        for buffer, states in zip(self.buffers, (keys, values)):
-            buffer[:rows, :, start : start + new] = states
+        for buffer, states in zip(buffers, (keys, values)):
+            buffer[:, :, start : start + new] = states
         self.view(rows, start + new)
         return self.keys, self.values
 
@@ -105,8 +107,8 @@ class Buffers(DynamicLayer):
 class Graphs:
     """Stands in for `body`, the model without its head, inside decode().
 
-    length: columns of the cache, prompt and completion. capture False runs the same fixed shapes
-    without a graph, on any device.
+    length: columns of the cache, prompt and completion. capture False runs the same fixed
+    shapes without a graph, on any device.
     """
 
     def __init__(self, body, length, capture=True):
@@ -120,12 +122,11 @@ class Graphs:
         for number, layer in enumerate(self.cache.layers):
             if type(layer) is DynamicLayer:
                 self.cache.layers[number] = Buffers(length)
-            else:  # no plain attention (Qwen3.5's linear layers): rows move when some are dropped
+            else:
+                # No plain attention (Qwen3.5's linear layers): rows move when some are dropped.
                 self.static = False
 
-    def __call__(
-        self, input_ids, attention_mask, position_ids, past_key_values=None, use_cache=True
-    ):
+    def __call__(self, input_ids, attention_mask, position_ids, past_key_values, **_):
         """Like body(...): input_ids and position_ids [B, T], attention_mask [B, columns]."""
         # The prompts, once; or a family whose states have no fixed address.
         if past_key_values is None or not self.static:
@@ -135,7 +136,7 @@ class Graphs:
         step = self.step_for(rows)
         step.ids[:rows] = input_ids
         step.positions[:rows] = position_ids
-        step.mask[:rows, 0, 0, :width] = attention_mask.bool()
+        step.mask[:rows, 0, 0, :width] = attention_mask
         step.column.fill_(width - 1)
 
         # The bucket's other rows compute what nobody reads.
@@ -145,7 +146,9 @@ class Graphs:
 
         for layer in self.cache.layers:
             layer.view(rows, width)
-        return SimpleNamespace(last_hidden_state=step.out[:rows], past_key_values=self.cache)
+        return SimpleNamespace(
+            last_hidden_state=step.out[:rows], past_key_values=self.cache
+        )
 
     def forward(self, ids, mask, positions):
         return self.body(
@@ -164,15 +167,16 @@ class Graphs:
         if bucket in self.buckets:
             return self.buckets[bucket]
 
-        zeros = torch.zeros(2, bucket, 1, dtype=torch.long, device=buffer.device)
+        device = buffer.device
+        zeros = torch.zeros(3, bucket, 1, dtype=torch.long, device=device)
+        ids, positions, columns = zeros
         # A row's first column is always attended to, or softmax over nothing would be NaN.
-        mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=buffer.device)
+        mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=device)
         mask[..., 0] = True
-        column = torch.zeros(1, dtype=torch.long, device=buffer.device)
-        self.buckets[bucket] = SimpleNamespace(
-            ids=zeros[0], positions=zeros[1], mask=mask, column=column, out=None, replay=None
-        )
-        return self.buckets[bucket]
+        step = SimpleNamespace(ids=ids, positions=positions, mask=mask, replay=None)
+        step.column = columns[0]  # [1]
+        self.buckets[bucket] = step
+        return step
 
     def record(self, step):
         """-> what runs one step.

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from extras import ranks
 from fd_mini import means, micro_batches, sampled_nll
 from feedback import build_prompt
 
@@ -27,8 +28,8 @@ def sft_step(cfg, run, theorems, step):
         completions.append(completion_of(policy, theorem))
 
     sampled = [[True] * len(ids) for ids in completions]
-    metrics = sft_backward(policy, prompts, completions, sampled, cfg.micro_tokens)
-    return metrics, []
+    losses = sft_backward(policy, prompts, completions, sampled, cfg.micro_tokens)
+    return ranks.combine(policy.student, losses), []
 
 
 def completion_of(policy, theorem):

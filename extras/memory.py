@@ -1,10 +1,10 @@
 """The memory plan: what a run will need of a GPU, from the model's config alone.
 
 It is made before anything large is loaded. Bytes, by formula: L layers, D width, F inner width,
-V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch. What
-cannot be counted exactly (one layer's recomputed activations, the CUDA context, fragmentation)
-is an estimate and named so. The arithmetic is tested (tests/test_memory.py); the comparison with
-a measured peak needs a GPU and is not yet run.
+V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch.
+What cannot be counted exactly (one layer's recomputed activations, the CUDA context,
+fragmentation) is an estimate and named so. The arithmetic is tested (tests/test_memory.py); the
+comparison with a measured peak needs a GPU and is not yet run.
 """
 
 import torch
@@ -12,7 +12,6 @@ import torch
 GIB = 2**30
 FIXED = 1.6 * GIB  # estimate: CUDA context, cuBLAS workspace, fragmentation
 CHUNK = 256  # rows of the head computed at once, fd_mini.linear_topk_cross_entropy
-COMMON = ("weights", "adapters, optimiser, teacher", "fixed (estimate)")  # always there
 
 
 def attention_widths(config):
@@ -79,23 +78,26 @@ def head_chunk(config):
     return 20 * CHUNK * config.vocab_size
 
 
-def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, copies=5):
+def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
     """The parts in bytes, and the batch sizes `rows` (of rollouts) and `micro_tokens`.
 
-    row_tokens: prompt and completion of the longest row. free: bytes. Batch sizes that are None
-    are chosen to fit into 95 % of `free`. ValueError, in one line with the flag to lower, where
-    it cannot fit.
+    row_tokens: prompt and completion of the longest row. free: bytes. Batch sizes are chosen to
+    fit into 95 % of `free`, micro_tokens where it is None. ValueError, in one line with the
+    flag to lower, where it cannot fit.
     """
-    sizes = (weights(config, form), adapters(config, rank, copies), FIXED)
-    parts = dict(zip(COMMON, sizes))
-    taken = sum(sizes)
+    parts = {
+        "weights": weights(config, form),
+        "adapters, optimiser, teacher": adapters(config, rank, copies),
+        "fixed (estimate)": FIXED,
+    }
+    taken = sum(parts.values())
     room = 0.95 * free - taken  # sampling and training take turns in it
 
     most_rows = int(room // kv_cache(config, 1, row_tokens))
-    rows = rows or min(256, most_rows)
+    rows = min(256, most_rows)
 
     at_rest = activations(config, 0)
-    per_token = (activations(config, 2**20) - at_rest) / 2**20
+    per_token = activations(config, 1) - at_rest
     most_tokens = int((room - head_chunk(config) - at_rest) // per_token)
     if not micro_tokens:
         micro_tokens = max(row_tokens, min(16384, most_tokens // 512 * 512))
@@ -104,7 +106,7 @@ def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, cop
     parts["activations"] = activations(config, micro_tokens)
     parts["head chunk"] = head_chunk(config)
 
-    if most_rows < max(rows, 1):
+    if most_rows < 1:
         what, flag = "a single row's KV cache", "--max-new-tokens"
     elif most_tokens < micro_tokens:
         what = f"a micro-batch of {micro_tokens} tokens"
@@ -119,49 +121,45 @@ def plan(config, form, rank, row_tokens, free, rows=None, micro_tokens=None, cop
 
 def peaks(parts):
     """Bytes at the peak of sampling and of training, which take turns."""
-    common = sum(parts[name] for name in COMMON)
-    return common + parts["KV cache"], common + parts["activations"] + parts["head chunk"]
+    *common, cache, activations, head, _, _ = parts.values()
+    return sum(common) + cache, sum(common) + activations + head
 
 
 def table(parts, free):
     """The plan as text: its parts, the two peaks, and what is free."""
+    *sizes, rows, tokens = parts.values()
     lines = ["memory plan:"]
-    for name, size in parts.items():
-        if name not in ("rows", "micro_tokens"):
-            lines.append(f"  {name:30}{size / GIB:7.2f} GiB")
+    for name, size in zip(parts, sizes):
+        lines.append(f"  {name:30}{size / GIB:7.2f} GiB")
 
-    sampling, training = [peak / GIB for peak in peaks(parts)]
+    sampling, training = peaks(parts)
     title = "peak in sampling, training"
-    lines.append(f"  {title:30}{sampling:7.2f}, {training:.2f} of {free / GIB:.1f} GiB free")
-
-    rows, tokens = parts["rows"], parts["micro_tokens"]
-    lines.append(f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens")
+    both = f"{sampling / GIB:7.2f}, {training / GIB:.2f}"
+    lines += [
+        f"  {title:30}{both} of {free / GIB:.1f} GiB free",
+        f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens",
+    ]
     return "\n".join(lines)
 
 
 def fit(cfg, policy):
     """Prints the plan for a policy on CUDA and puts its batch sizes where they are read.
 
-    These places are `policy.rollout_batch` and `cfg.micro_tokens`. On a CPU there is no plan.
+    These places are `policy.rollout_batch` and `cfg.micro_tokens`.
     """
-    if policy.device.type != "cuda":
-        cfg.micro_tokens = cfg.micro_tokens or 8192
-        return
+    form = "bf16" if policy.head.dtype == torch.bfloat16 else "fp32"
     if policy.four_bit:
         form = "nf4"
-    elif policy.head.dtype == torch.bfloat16:
-        form = "bf16"
-    else:
-        form = "fp32"
 
     # What is loaded already is in the plan.
-    free = torch.cuda.mem_get_info(policy.device)[0] + torch.cuda.memory_reserved(policy.device)
+    free, _ = torch.cuda.mem_get_info(policy.device)
+    free += torch.cuda.memory_reserved(policy.device)
     # A prompt with feedback seldom has more than 1024 tokens.
     longest = min(policy.max_positions, cfg.max_new_tokens + 1024)
     copies = 6 if cfg.algo == "grpo" else 5  # one more for the reference
 
     config = policy.model.config.get_text_config()
-    parts = plan(config, form, policy.rank, longest, free, None, cfg.micro_tokens, copies)
+    parts = plan(config, form, policy.rank, longest, free, cfg.micro_tokens, copies)
     policy.rollout_batch = parts["rows"]
     cfg.micro_tokens = parts["micro_tokens"]
     policy.planned_peak = max(peaks(parts))
@@ -169,14 +167,12 @@ def fit(cfg, policy):
 
 
 def measured(policy):
-    """Prints, on CUDA, what torch's allocator held at its peak, and the plan."""
-    if policy.device.type != "cuda":
-        return
+    """The line after the first step: what torch's allocator held at its peak, and the plan."""
     tensors = torch.cuda.max_memory_allocated() / GIB
     held = torch.cuda.max_memory_reserved() / GIB
     planned = policy.planned_peak / GIB
-    print(
+    return (
         f"  measured peak: {tensors:.2f} GiB in tensors, {held:.2f} held by torch; planned "
-        f"{planned:.2f}, of which {FIXED / GIB:.1f} for CUDA itself, which torch does not count, "
-        "and for fragmentation"
+        f"{planned:.2f}, of which {FIXED / GIB:.1f} for CUDA itself, which torch does not "
+        "count, and for fragmentation"
     )

@@ -4,9 +4,12 @@ import json
 import math
 from pathlib import Path
 
-from matplotlib.figure import Figure
+import numpy as np
 
-STYLES = ["o-", "s--", "^-.", "D:", "v-", "x--"] * 9  # told apart without colour as well
+from extras.runs import read_lines
+
+# Told apart without colour as well.
+STYLES = "o- s-- ^-. D: v- x--".split() * 9
 
 
 def report(results: dict, cfg, ks):
@@ -42,12 +45,15 @@ def evaluation(results: dict, runs, path: Path, ks):
 
     results: eval.py's, {label: metrics}, the runs' last. runs: their folders. ks: of pass@k.
     """
+    from matplotlib.figure import Figure  # slow to load, and needed at the end only
+
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
 
     for style, (label, metrics) in zip(STYLES, results.items()):
         draw_pass_at_k(left, metrics, ks, style, label)
-    left.set(xlabel="k", title="pass@k on the held-out theorems", ylim=(0, 1), xscale="log")
+    title = "pass@k on the held-out theorems"
+    left.set(xlabel="k", title=title, ylim=(0, 1), xscale="log")
     left.set_xticks(ks, ks)
     left.minorticks_off()
     left.legend()
@@ -59,7 +65,7 @@ def evaluation(results: dict, runs, path: Path, ks):
     first = len(results) - len(runs)  # a run has the same colour in all panels
     for axis, metric, title in panels:
         for number, run in enumerate(runs, first):
-            rows = validation(run)
+            rows = read_lines(Path(run) / "valid.jsonl")
             values = [row.get(metric, math.nan) for row in rows]
             steps = [row["step"] for row in rows]
             axis.plot(steps, values, STYLES[number], color=f"C{number}", label=run)
@@ -77,17 +83,6 @@ def draw_pass_at_k(axis, metrics, ks, style, label):
     known = [k for k in ks if f"pass@{k}" in metrics]
     means = [metrics[f"pass@{k}"] for k in known]
 
-    below, above = [], []
-    for k, mean in zip(known, means):
-        low, high = metrics[f"pass@{k}_ci"]
-        below.append(mean - low)
-        above.append(high - mean)
-    axis.errorbar(known, means, yerr=[below, above], fmt=style, capsize=3, label=label)
-
-
-def validation(run) -> list[dict]:
-    """The rows of a run's valid.jsonl; none when it never validated."""
-    file = Path(run) / "valid.jsonl"
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    intervals = [metrics[f"pass@{k}_ci"] for k in known]
+    errors = np.abs(np.transpose(intervals) - means)  # [2, ks]: below and above
+    axis.errorbar(known, means, yerr=errors, fmt=style, capsize=3, label=label)

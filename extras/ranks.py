@@ -83,7 +83,7 @@ def total(counts: dict) -> dict:
 
 
 def combine(parameters: list, metrics: dict) -> dict:
-    """Gradients and metrics of a backward pass, over all processes' tokens.
+    """Gradients and metrics of a backward pass, made those of all processes' tokens.
 
     Each process has divided by its own count of tokens; here all are weighted by that count.
     """

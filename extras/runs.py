@@ -22,6 +22,11 @@ from safetensors.torch import load_file, save_file
 from extras import provers, ranks
 from fd_mini import LORA_ALPHA
 
+# What the terminal shows of a step, each with its format.
+SHOWN = (
+    "pass:.2f loss:.4f kl:.3f kl_ref:.4f flat_groups:.2f entropy:.3f length:.1f cut:.2f"
+).split()
+
 # Flags that may change between a run and its --resume: its past does not depend on them.
 FREE = "resume steps eval_every save_every lean lean_timeout micro_tokens".split()
 
@@ -220,20 +225,20 @@ def keep_lines(path: Path, step: int):
 
 def record(step: int, rollout) -> dict:
     """A rollout as a row of rollouts.jsonl."""
-    return {
-        "step": step,
-        "name": rollout.theorem.name,
-        "header": rollout.theorem.header,
-        "statement": rollout.theorem.statement,
-        "status": rollout.verdict.status,
-        "messages": rollout.verdict.messages,
-        "text": rollout.text,
-        "file": rollout.file,
-        "feedback": rollout.feedback,
-        "finished": rollout.finished,
-        "prompt_ids": rollout.prompt_ids,
-        "completion_ids": rollout.completion_ids,
-    }
+    theorem, verdict = rollout.theorem, rollout.verdict
+    row = {"step": step, "name": theorem.name, "header": theorem.header}
+    row |= {"statement": theorem.statement, "status": verdict.status}
+    row["messages"] = verdict.messages
+    for name in (
+        "text",
+        "file",
+        "feedback",
+        "finished",
+        "prompt_ids",
+        "completion_ids",
+    ):
+        row[name] = getattr(rollout, name)
+    return row
 
 
 def attempt_metrics(rollouts: list) -> dict:
@@ -280,18 +285,9 @@ def log_step(out: Path, step: int, steps: int, metrics: dict, rollouts: list):
 
 def step_line(step: int, steps: int, metrics: dict) -> str:
     """The readable line of a step; log.jsonl has the rest."""
-    formats = {
-        "pass": ".2f",
-        "loss": ".4f",
-        "kl": ".3f",
-        "kl_ref": ".4f",
-        "flat_groups": ".2f",
-        "entropy": ".3f",
-        "length": ".1f",
-        "cut": ".2f",
-    }
     shown = []
-    for name, form in formats.items():
+    for metric in SHOWN:
+        name, form = metric.split(":")
         if name in metrics:
             shown.append(f"{name} {metrics[name]:{form}}")
 
@@ -340,7 +336,7 @@ def stoppable():
         signal.signal(number, handler)
 
 
-def say_how_to_resume(step: int):
+def exit_saying_how_to_resume(step: int):
     """Exit, after telling how to go on."""
     flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
     start = "python"

@@ -2,9 +2,9 @@
 
     python -I -S search.py PATTERN NAME      # NAME "." is the folder itself
 
-Run by path in a process of its own, in the folder to be searched (extras/tools.py): a pattern may
-never come to an end. So this file uses the standard library alone. Prints FILE:LINE:TEXT; exit
-status as ripgrep's: 0 found, 1 no match, 2 no regular expression.
+Run by path in a process of its own, in the folder to be searched (extras/tools.py): a pattern
+may never come to an end. So this file uses the standard library alone. Prints FILE:LINE:TEXT;
+exit status as ripgrep's: 0 found, 1 no match, 2 no regular expression.
 """
 
 import re
@@ -27,22 +27,14 @@ def main(pattern, name):
     files = sorted(Path(".").rglob("*.lean")) if name == "." else [Path(name)]
     count = 0
     for file in files:
-        matches = matches_in(file, expression)
-        for match in matches:
-            print(match)
-        count += len(matches)
+        lines = enumerate(file.read_text("utf-8", "replace").split("\n"), 1)
+        found = [(number, line) for number, line in lines if expression.search(line)]
+        for number, line in found[:MAX_PER_FILE]:
+            print(f"{file}:{number}:{line[:MAX_COLUMNS]}")
+            count += 1
         if count > MAX_LINES:
             break
     return 0 if count else 1
-
-
-def matches_in(file, expression):
-    lines = file.read_text("utf-8", "replace").split("\n")
-    found = []
-    for number, line in enumerate(lines, 1):
-        if expression.search(line):
-            found.append(f"{file}:{number}:{line[:MAX_COLUMNS]}")
-    return found[:MAX_PER_FILE]
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@
 Raw prompts (plain, fence) go to /completions, chat ones to /chat/completions, where the server
 applies its own template. Statement, words and sampling are those of a local evaluation. So are
 the verifier and the metrics, but for the entropy, which no server tells (nan), and for --seed:
-the server draws. The key, where one is needed, comes from OPENAI_API_KEY. Tested against a small
-server that speaks the format; not yet run against vLLM itself.
+the server draws. The key, where one is needed, comes from OPENAI_API_KEY. Tested against a
+small server that speaks the format; not yet run against vLLM itself.
 """
 
 import re
+from functools import partial
 
 from extras.endpoint import Endpoint
 from feedback import prompt_text
@@ -20,13 +21,7 @@ from lean_env import Rollout, Verdict
 
 # Nothing is cut off. The last three are fields of vLLM and others: without them the model's
 # generation_config.json decides.
-SAMPLING = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-}
+SAMPLING = dict(temperature=1.0, top_p=1.0, top_k=-1, min_p=0.0, repetition_penalty=1.0)
 # These families were trained on raw completions.
 FENCE = re.compile(
     r"deepseek-prover-(v?1\.5)|goedel-prover-sft|goedel-prover-dpo", re.IGNORECASE
@@ -51,12 +46,14 @@ def read(reply):
     return text or "", reason == "stop", usage.get("completion_tokens", 0)
 
 
-def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, backoff=0.5):
+def connect(
+    url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, backoff=0.5
+):
     """A served model, to be called like eval.roll_out.
 
     url: with or without /v1. model: as the server calls it. style: chat, fence, plain, or auto
-    (chat, but for the families that were trained on raw completions). SystemExit in one line when
-    the server cannot be used, at once, and when most of the requests fail, later.
+    (chat, but for the families that were trained on raw completions). SystemExit in one line
+    when the server cannot be used, at once, and when most of the requests fail, later.
     """
     if style == "auto":
         style = "fence" if FENCE.search(model) else "chat"
@@ -76,49 +73,43 @@ def connect(url, model, style, max_new_tokens, timeout=1800.0, max_parallel=64, 
         fields["stop"] = ["```"]
 
     # Can it be used at all?
-    first = Endpoint(kind, model, url, read, 120.0, 1, backoff, **fields | {"max_tokens": 1})
+    shortest = fields | {"max_tokens": 1}
+    first = Endpoint(kind, model, url, read, 120.0, 1, backoff, **shortest)
     first(["theorem"], 1)
 
     print(f"{model} at {url}, prompt style {style}", flush=True)
     ask = Endpoint(kind, model, url, read, timeout, max_parallel, backoff, **fields)
-    return Served(ask, style)
+    return partial(roll_out, ask, style)
 
 
-class Served:
-    """A model behind `ask`: texts -> what `read` took out of each reply, None where it failed."""
+def roll_out(
+    ask, style, policy, env, theorems, max_new_tokens, generator, feedback=None, *_
+):
+    """eval.roll_out with the model elsewhere: rollouts, judged, in order.
 
-    def __init__(self, ask, style):
-        self.ask = ask
-        self.style = style
+    ask: texts -> what `read` took out of each reply, None for a failure. Of the other arguments
+    the theorems and their feedback count: length and random numbers are the server's. A request
+    that failed gives a "crash": it is left out, never a wrong proof.
+    """
+    prompts = []
+    for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
+        # There is no tokenizer here: what looks like a special token is taken for one.
+        special = set(re.findall(r"<[^<>\s]+>", text or ""))
+        prompts.append(prompt_text(theorem, text, style, sorted(special)))
 
-    def __call__(self, policy, env, theorems, max_new_tokens, generator, feedback=None, *_):
-        """eval.roll_out with the model elsewhere: rollouts, judged, in order.
+    rollouts, answered = [], []
+    for theorem, answer in zip(theorems, ask(prompts)):
+        text, finished, tokens = answer or ("", False, 0)
+        ids = [-1] * tokens  # how many there are is known, but not which
+        rollout = Rollout(theorem, [], ids, [True] * tokens, Verdict("crash"))
+        rollout.finished = finished
+        rollout.text = text
+        rollouts.append(rollout)
+        if answer:
+            answered.append(rollout)
 
-        Of its arguments the theorems and their feedback count: length and random numbers are the
-        server's. A request that failed gives a "crash": it is left out, never a wrong proof.
-        """
-        feedback = feedback or [None] * len(theorems)
-        prompts = [self.prompt(theorem, text) for theorem, text in zip(theorems, feedback)]
-
-        rollouts = []
-        answered = []
-        for theorem, answer in zip(theorems, self.ask(prompts), strict=True):
-            text, finished, tokens = answer or ("", False, 0)
-            ids = [-1] * tokens  # how many there are is known, but not which
-            rollout = Rollout(theorem, [], ids, [True] * tokens, finished=finished, text=text)
-            rollouts.append(rollout)
-            if answer:
-                answered.append(rollout)
-            else:
-                rollout.verdict = Verdict("crash", [], [], 0.0)
-
-        chat = self.style == "chat"
-        verdicts = env.check_answers([(r.theorem, r.text) for r in answered], chat)
-        for rollout, verdict in zip(answered, verdicts, strict=True):
-            rollout.verdict = verdict
-        return rollouts
-
-    def prompt(self, theorem, feedback):
-        """There is no tokenizer here: whatever looks like a special token is taken for one."""
-        special = set(re.findall(r"<[^<>\s]+>", feedback or ""))
-        return prompt_text(theorem, feedback or "", self.style, sorted(special))
+    jobs = [(rollout.theorem, rollout.text) for rollout in answered]
+    verdicts = env.check_answers(jobs, chat=style == "chat")
+    for rollout, verdict in zip(answered, verdicts):
+        rollout.verdict = verdict
+    return rollouts

@@ -30,7 +30,8 @@ def speaker(policy):
         with policy.act_as("base"):
             samples = fd_mini.sample(policy, prompts, ANSWER, 1.0, generator)
         return [
-            tokenizer.decode([i for i in ids if i not in policy.stop_ids]) for ids, _ in samples
+            tokenizer.decode([i for i in ids if i not in policy.stop_ids])
+            for ids, _ in samples
         ]
 
     return generate

@@ -1,21 +1,22 @@
 """Attempts that may call tools: several turns inside one generation, as in the paper.
 
-    sampling stops at a complete call -> the tool runs -> its output is appended -> sampling goes on
+    sampling stops at a complete call -> the tool runs -> its output is appended -> and so on
 
 until the final answer, the token limit or TURNS calls. Tool output counts towards the token
 limit. `sampled` is False for it: student and teacher both attend to it, and no loss touches it.
 The verdict is Lean's on what was written (extras/tools.py). `--tools` imports this.
 """
 
-import dataclasses
 import re
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fd_mini
 from extras.tools import (
     TOOLS,
+    Call,
     answer,
     final_verdicts,
     find_call,
@@ -39,6 +40,14 @@ DECLARATION = re.compile(
 )
 
 
+@dataclass
+class Attempt(Rollout):
+    """A rollout with a folder for its files; call: what it has written and waits for."""
+
+    folder: Path | None = None
+    call: Call | None = None
+
+
 def roll_out(
     policy,
     env,
@@ -51,25 +60,25 @@ def roll_out(
 ) -> list[Rollout]:
     """eval.roll_out with tools: the same arguments, the same kind of result.
 
-    "lean" in timings is the final verdict alone.
+    "s_lean" in timings is the final verdict alone.
     """
     start = time.perf_counter()
     room = policy.max_positions - max_new_tokens
-    rollouts = []
-    for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
-        theorem = equip(theorem, env, policy)
-        prompt = build_prompt(policy.tokenizer, theorem, text, room, policy.style)
-        rollouts.append(Rollout(theorem, prompt, completion_ids=[], sampled=[]))
-
     with tempfile.TemporaryDirectory(prefix="attempts-") as parent:
-        folders = [Path(parent) / str(i) for i in range(len(rollouts))]
+        rollouts = []
+        for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
+            theorem = equip(theorem, env, policy)
+            prompt = build_prompt(policy.tokenizer, theorem, text, room, policy.style)
+            folder = Path(parent) / str(len(rollouts))
+            rollouts.append(Attempt(theorem, prompt, [], [], folder=folder))
+
         with policy.act_as(role):
-            converse(policy, env, rollouts, folders, max_new_tokens, generator)
+            converse(policy, env, rollouts, max_new_tokens, generator)
         sampled = time.perf_counter()
-        judge(env, rollouts, folders)
+        judge(env, rollouts)
 
     if timings is not None:
-        timings.update(sample=sampled - start, lean=time.perf_counter() - sampled)
+        timings.update(s_sample=sampled - start, s_lean=time.perf_counter() - sampled)
     return rollouts
 
 
@@ -81,36 +90,36 @@ def call_style(policy) -> str:
     """
     if policy.style != "chat":
         return "text"
-    template = str(policy.tokenizer.chat_template or "")
-    return "xml" if "<function=" in template else "json"
+    return "xml" if "<function=" in str(policy.tokenizer.chat_template) else "json"
 
 
 def equip(theorem, env, policy):
     """Tells the model about the tools; -> the theorem, perhaps with another header.
 
     The chat template tells it where that can (student's and teacher's prompts alike, see
-    build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt has
-    it, and Lean does not mind.
+    build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt
+    has it, and Lean does not mind.
     """
-    if policy.style == "chat" and re.search(r"\btools\b", str(policy.tokenizer.chat_template)):
+    template = str(policy.tokenizer.chat_template)
+    if policy.style == "chat" and re.search(r"\btools\b", template):
         policy.tokenizer.tools = TOOLS
         return theorem
 
     comment = f"/- {tool_prompt(call_style(policy))} -/\n"
     if policy.style == "plain":
         comment = BRIEF
-    header = env.header if theorem.header is None else theorem.header
+    header = env.header_of(theorem)
     if comment in header:
         return theorem
 
     imports = [match.end() + 1 for match in IMPORTS.finditer(header)]
     place = max(imports, default=0)
     header = header[:place] + comment + header[place:]
-    return dataclasses.replace(theorem, header=header)
+    return replace(theorem, header=header)
 
 
 # ---- converse
-def converse(policy, env, rollouts, folders, max_new_tokens, generator):
+def converse(policy, env, rollouts, max_new_tokens, generator):
     """Writes the attempts: fills in what the rollouts hold of completion and text.
 
     A completion holds calls, outputs and the answer.
@@ -118,25 +127,18 @@ def converse(policy, env, rollouts, folders, max_new_tokens, generator):
     style = call_style(policy)
     limit = min(2000, max(80, max_new_tokens))  # characters of an output
 
-    live = list(range(len(rollouts)))
+    live = rollouts
     for turn in range(TURNS + 1):
-        may_call = turn < TURNS
-        writing = [rollouts[i] for i in live]
-        texts = sample_turn(policy, writing, max_new_tokens, generator, may_call)
+        sample_turn(policy, live, max_new_tokens, generator, may_call=turn < TURNS)
 
-        calls = {}  # number of the rollout: its call
-        for i, text in zip(live, texts):
-            call = find_call(text)
-            if call and may_call and not rollouts[i].finished:
-                calls[i] = call
-
-        jobs = [(rollouts[i].theorem, folders[i], c.name, c.args) for i, c in calls.items()]
-        for i, output in zip(calls, run_tools(env, jobs, limit)):
+        calling = [r for r in live if r.call]
+        jobs = [(r.theorem, r.folder, r.call.name, r.call.args) for r in calling]
+        for rollout, output in zip(calling, run_tools(env, jobs, limit)):
             text = tool_output(output, style)
             ids = policy.tokenizer.encode(text, add_special_tokens=False)
-            extend(rollouts[i], ids, max_new_tokens, sampled=False)
+            extend(rollout, ids, max_new_tokens, sampled=False)
 
-        live = [i for i in calls if len(rollouts[i].completion_ids) < max_new_tokens]
+        live = [r for r in calling if len(r.completion_ids) < max_new_tokens]
         if not live:
             break
 
@@ -147,11 +149,11 @@ def converse(policy, env, rollouts, folders, max_new_tokens, generator):
 
 
 def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
-    """Goes on with each rollout up to a call or its end; -> the texts that were added."""
+    """Goes on with each rollout up to a call or its end."""
 
     def called(ids):
-        ends = decode(policy, ids[-1:])  # only such a token can complete a call
-        return ("\n" in ends or ">" in ends) and find_call(decode(policy, ids)) is not None
+        newest = decode(policy, ids[-1:])  # only such a token can complete a call
+        return re.search("[\n>]", newest) and find_call(decode(policy, ids))
 
     samples = fd_mini.sample(
         policy,
@@ -162,12 +164,12 @@ def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
         stop=called if may_call else None,
     )
 
-    texts = []
     for rollout, (ids, finished) in zip(rollouts, samples):
         kept = extend(rollout, ids, max_new_tokens, sampled=True)
         rollout.finished = finished and kept == ids
-        texts.append(decode(policy, kept))
-    return texts
+        rollout.call = None
+        if may_call and not rollout.finished:
+            rollout.call = find_call(decode(policy, kept))
 
 
 def extend(rollout, ids, max_new_tokens, sampled: bool):
@@ -183,38 +185,39 @@ def decode(policy, ids):
 
 
 # ---- judge
-def judge(env, rollouts, folders):
+def judge(env, rollouts):
     """Gives every rollout its verdict and, where a whole file proved its theorem, that file."""
     bare = []  # their answer is a proof alone; they share processes
     filed = []  # these wrote files, or lemmas beside the theorem
-    for rollout, folder in zip(rollouts, folders):
+    for rollout in rollouts:
         proof = f"{rollout.theorem.statement} := {extract_proof(rollout.text)}"
-        final = final_file(rollout.theorem, rollout.text)
-        if folder.exists() or final not in ("", proof):
-            filed.append((rollout, folder, final))
+        final = final_file(proof, rollout.text)
+        if rollout.folder.exists() or final not in ("", proof):
+            filed.append((rollout, final))
         else:
             bare.append(rollout)
 
-    verdicts = env.check([(r.theorem, extract_proof(r.text)) for r in bare])
+    verdicts = env.check_answers([(r.theorem, r.text) for r in bare])
     for rollout, verdict in zip(bare, verdicts):
         rollout.verdict = verdict
 
-    results = final_verdicts(env, [(r.theorem, folder, final) for r, folder, final in filed])
-    for (rollout, _, final), (verdict, file) in zip(filed, results):
-        rollout.verdict = verdict
-        rollout.file = file
+    jobs = [(r.theorem, r.folder, final) for r, final in filed]
+    for (rollout, final), result in zip(filed, final_verdicts(env, jobs)):
+        rollout.verdict, rollout.file = result
         # What counts is not what it said last: feedback is about this.
-        if file not in ("", final):
-            rollout.text = f"```lean\n{file}\n```"
+        if rollout.file not in ("", final):
+            rollout.text = f"```lean\n{rollout.file}\n```"
 
 
-def final_file(theorem, text):
+def final_file(proof, text):
     """The final answer as a file, "" where there is none.
 
-    That is a chat's last lean block with all that stands beside the theorem, or the statement and
-    its proof.
+    That is a chat's last lean block with all that stands beside the theorem, or `proof`: the
+    statement and what the answer gives for its proof.
     """
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL)
+    blocks = re.findall(
+        r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL
+    )
     if blocks and len(DECLARATION.findall(blocks[-1])) > 1:
         return blocks[-1]
-    return f"{theorem.statement} := {extract_proof(text)}" if text.strip() else ""
+    return proof if text.strip() else ""

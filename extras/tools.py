@@ -7,9 +7,9 @@
     ...
     verdicts = final_verdicts(env, [(theorem, folder, answer(text))])
 
-`folder` belongs to one attempt. Models write calls in one of three styles: "json" (Qwen3: JSON in
-<tool_call> tags), "xml" (Qwen3.5: functions in <tool_call> tags) and "text", for provers that
-never saw a tool: lines that cannot stand in a Lean proof,
+`folder` belongs to one attempt. Models write calls in one of three styles: "json" (Qwen3: JSON
+in <tool_call> tags), "xml" (Qwen3.5: functions in <tool_call> tags) and "text", for provers
+that never saw a tool: lines that cannot stand in a Lean proof,
 
     #rg mul_comm
     #write a.lean
@@ -21,9 +21,9 @@ whose outputs come back as Lean comments. A file or an answer that holds no `the
 the proof alone (`by ...`) and gets the statement put before it, so that a small prover need not
 copy it.
 
-What is covered: files by plain names in `folder` only (no other folder, no links), their size and
-number, the length of every output, and a search that starts no shell, takes no option from the
-model and ends after 20 s. What a checked file may do: see lean_env.py.
+What is covered: files by plain names in `folder` only (no other folder, no links), their size
+and number, the length of every output, and a search that starts no shell, takes no option from
+the model and ends after 20 s. What a checked file may do: see lean_env.py.
 """
 
 import contextlib
@@ -32,27 +32,25 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from lean import process
 from lean.text import tokens
-from lean_env import Verdict
+from lean_env import Verdict, error
 
 MAX_BYTES = 2**16  # of a file
 MAX_FILES = 16  # of an attempt
 MAX_OUTPUT = 2000  # characters of an output
 MAX_LINES = 20  # of a search's answer
-MAX_FOUND = 2**18  # bytes of a search's answer that are read
 SEARCH_SECONDS = 20
 HERE = Path(__file__).resolve().parent
 MATHLIB = ".lake/packages/mathlib/Mathlib"  # in a project
-CORE = HERE.parent / "lean" / "core.lean"  # what the embedded Lean has instead of Mathlib
+# What the embedded Lean has instead of Mathlib.
+CORE = HERE.parent / "lean" / "core.lean"
 
 # For `tokenizer.apply_chat_template(messages, tools=TOOLS)`.
 TOOLS = json.loads((HERE / "tools.json").read_text(encoding="utf-8"))
@@ -68,8 +66,8 @@ def tool_prompt(style):
     """
     if style == "text":
         return (
-            "Tools, each on lines of its own: `#rg REGEX` searches Mathlib. `#write NAME.lean`, "
-            "then a Lean file, then `#end` writes the file. `#compile NAME.lean` compiles it. "
+            "Tools, each on lines of its own: `#rg REGEX` searches Mathlib. `#write "
+            "NAME.lean`, then a Lean file, then `#end` writes the file. `#compile NAME.lean` compiles it. "
             "The output follows as a comment."
         )
     form = "<function=NAME><parameter=KEY>VALUE</parameter></function>"
@@ -96,9 +94,9 @@ class Call(NamedTuple):
 OPENING = re.compile(r"<tool_call>|^#(?:rg|write|compile)\b", re.M)
 CLOSED = re.compile(
     r"<tool_call>(?P<tags>(?s:.*?))</tool_call>"
-    r"|#rg[ \t](?P<rg>.*)\n"
-    r"|#compile[ \t]+(?P<compile>.*)\n"
-    r"|#write[ \t]+(?P<write>.*)\n(?P<content>(?:.*\n)*?)#end[ \t\r]*\n"
+    r"|#rg[ \t](?P<pattern>.*)\n"
+    r"|#compile[ \t]+(?P<path>.*)\n"
+    r"|#write[ \t]+(?P<file>.*)\n(?P<content>(?:.*\n)*?)#end[ \t\r]*\n"
     r"|#(?P<bad>(?:rg|compile|write)(?![ \t]+\S).*)\n"
 )
 
@@ -106,29 +104,27 @@ CLOSED = re.compile(
 def find_call(text):
     """The first complete call in a text, or None.
 
-    A call that has begun and is not complete hides what comes after it: the lines of a file that
-    is being written are no calls.
+    A call that has begun and is not complete hides what comes after it: the lines of a file
+    that is being written are no calls.
     """
     opening = OPENING.search(text)
-    if not opening:
-        return None
-    call = CLOSED.match(text, opening.start())
+    call = opening and CLOSED.match(text, opening.start())
     if not call:
         return None
 
-    name = ""
-    if call["tags"] is not None:
-        name, args = parse_tags(call["tags"].strip())
-    elif call["rg"] is not None:
-        name, args = "rg_in_mathlib", {"pattern": call["rg"].strip()}
-    elif call["compile"] is not None:
-        name, args = "lean_check_file", {"path": call["compile"].strip()}
-    elif call["write"] is not None:
-        name = "lean_write_file"
-        args = {"path": call["write"].strip(), "content": call["content"]}
-    else:
-        bad = call["bad"].strip()[:60]
-        args = {"error": f"`#{bad}`: what to work on is missing"}
+    match call.lastgroup:
+        case "tags":
+            name, args = parse_tags(call["tags"].strip())
+        case "pattern":
+            name, args = "rg_in_mathlib", {"pattern": call["pattern"].strip()}
+        case "path":
+            name, args = "lean_check_file", {"path": call["path"].strip()}
+        case "content":
+            name = "lean_write_file"
+            args = {"path": call["file"].strip(), "content": call["content"]}
+        case "bad":
+            bad = call["bad"].strip()[:60]
+            name, args = "", {"error": f"`#{bad}`: what to work on is missing"}
     return Call(call.start(), call.end(), name, args)
 
 
@@ -137,7 +133,8 @@ def parse_tags(body):
     if body.startswith("<function="):
         return parse_xml(body)
     try:
-        call = json.loads(body, strict=False)  # real line breaks inside a string are forgiven
+        # Real line breaks inside a string are forgiven.
+        call = json.loads(body, strict=False)
         name, args = call["name"], call["arguments"]
         if isinstance(args, str):
             args = json.loads(args, strict=False)
@@ -164,7 +161,9 @@ TURN_END = "\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 THINK = "<think>\n"
 
 # What `tool_output` has put after a call, in a chat and after a raw prompt.
-TURN = re.compile(rf"\s*(?:{re.escape(TURN_START)}.*?{re.escape(TURN_END)}(?:{THINK})?)?", re.S)
+TURN = re.compile(
+    rf"\s*(?:{re.escape(TURN_START)}.*?{re.escape(TURN_END)}(?:{THINK})?)?", re.S
+)
 COMMENTS = re.compile(r"(?:--(?: .*)?\n)*")
 
 
@@ -185,7 +184,7 @@ def answer(text):
     """An attempt without its calls and their outputs: the final answer, "" if there is none."""
     call = find_call(text)
     while call:
-        if text.startswith("#", call.start):  # a raw prover: lines around a call are its proof
+        if text[call.start] == "#":  # a raw prover: lines around a call are its proof
             after = COMMENTS.match(text, call.end).end()
             text = text[: call.start] + text[after:]
         else:  # a chat: what counts comes after the last tool's turn
@@ -199,12 +198,12 @@ def run_tools(env, calls, limit=MAX_OUTPUT):
     """[(Theorem, folder of the attempt, name, args)] -> what each tool prints, in order.
 
     Outputs are cut, with a note, at `limit` characters. Files are checked all at once. Whatever
-    a model may write gets an answer in words: nothing is raised. Two calls of one attempt belong
-    in two batches.
+    a model may write gets an answer in words: nothing is raised. Two calls of one attempt
+    belong in two batches.
     """
     outputs = [""] * len(calls)
     files = {}  # number of the call: (Theorem, text) to be checked
-    patterns = {}  # number of the call: what to search
+    patterns = {}  # number of the call: what to search for
     for i, (theorem, folder, name, args) in enumerate(calls):
         try:
             refuse_bad_arguments(name, args)
@@ -214,18 +213,17 @@ def run_tools(env, calls, limit=MAX_OUTPUT):
                 patterns[i] = args["pattern"]
             else:
                 files[i] = theorem, as_file(theorem, read(folder, **args))
-        except ToolError as error:
-            outputs[i] = f"error: {error}"
+        except ToolError as wrong:
+            outputs[i] = f"error: {wrong}"
 
-    if files:
-        verdicts = env.check_files(list(files.values()), sketch=True)
-        for i, verdict in zip(files, verdicts):
-            outputs[i] = report(verdict, calls[i][3]["path"])
+    verdicts = env.check_files(list(files.values()), sketch=True)
+    for i, verdict in zip(files, verdicts):
+        outputs[i] = report(verdict, calls[i][3]["path"])
 
     with ThreadPoolExecutor(env.workers) as pool:
-        found = pool.map(partial(search, env), patterns.values())
-        for i, output in zip(patterns, found):
-            outputs[i] = output
+        found = pool.map(search, [env] * len(patterns), patterns.values())
+    for i, output in zip(patterns, found):
+        outputs[i] = output
 
     for i, output in enumerate(outputs):
         rest = len(output) - limit
@@ -249,9 +247,8 @@ def refuse_bad_arguments(name, args):
         wanted = " and ".join(ARGS[name])
         raise ToolError(f"{name} takes {wanted}, as text, and nothing else")
 
-    text = "".join(args.values())
     # Half a surrogate pair can come from an escape in JSON.
-    if "\0" in text or text != text.encode("utf-8", "replace").decode():
+    if re.search("[\0\ud800-\udfff]", "".join(args.values())):
         raise ToolError("there is a character in it that no file can hold")
 
     # A plain name leads to no other folder.
@@ -261,9 +258,8 @@ def refuse_bad_arguments(name, args):
 
 
 def open_plain(file, flags):
-    """A descriptor of a regular file, through no link. OSError."""
-    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(file, flags, 0o600)
+    """For open(): a descriptor of a regular file, through no link. OSError."""
+    descriptor = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
@@ -273,54 +269,56 @@ def open_plain(file, flags):
 
 def write(folder, path, content):
     """Writes a file of the attempt; -> what the tool prints."""
-    file = Path(folder) / path
-    data = content.encode("utf-8", "replace")
+    file = folder / path
+    data = content.encode()
     if len(data) > MAX_BYTES:
         raise ToolError(f"{len(data)} bytes, and a file may have {MAX_BYTES}")
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if not file.exists() and len(os.listdir(folder)) >= MAX_FILES:
-            raise ToolError(f"there are {MAX_FILES} files already; write one of them again")
-        with open(open_plain(file, os.O_WRONLY | os.O_CREAT), "wb") as opened:
-            opened.truncate()
+            raise ToolError(
+                f"there are {MAX_FILES} files already; write one of them again"
+            )
+        # Not "wb", which empties a file before open_plain can look at it.
+        with open(file, "ab", opener=open_plain) as opened:
+            opened.truncate(0)
             opened.write(data)
-            now = time.time_ns()  # to the nanosecond: it tells the order of the files
-            os.utime(opened.fileno(), ns=(now, now))
-    except OSError as error:
-        raise ToolError(f"{path} cannot be written ({error.strerror or error})") from error
-    lines = content.count("\n") + (0 if content.endswith("\n") else 1)
+        now = time.time_ns()  # to the nanosecond: it tells the order of the files
+        os.utime(file, ns=(now, now))
+    except OSError as wrong:
+        raise ToolError(f"{path} cannot be written ({wrong.strerror or wrong})")
+    lines = content.removesuffix("\n").count("\n") + 1
     return f"wrote {path}, {lines} lines"
 
 
 def read(folder, path):
     """The text of a file of the attempt."""
-    file = Path(folder) / path
     try:
-        with open(open_plain(file, os.O_RDONLY), "rb") as opened:
+        with open(folder / path, "rb", opener=open_plain) as opened:
             return opened.read(MAX_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
-        there = "nothing was written yet"
-        if os.path.isdir(folder) and os.listdir(folder):
-            there = "there are " + ", ".join(sorted(os.listdir(folder)))
-        raise ToolError(f"there is no {path}; {there}") from None
-    except OSError as error:
-        raise ToolError(f"{path} cannot be read ({error.strerror or error})") from error
+        names = ", ".join(sorted(file.name for file in folder.glob("*")))
+        there = f"there are {names}" if names else "nothing was written yet"
+        raise ToolError(f"there is no {path}; {there}")
+    except OSError as wrong:
+        raise ToolError(f"{path} cannot be read ({wrong.strerror or wrong})")
 
 
 def written(folder):
-    """The texts of the files of an attempt, the newest first, the empty ones left out."""
-    files = sorted(Path(folder).glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns)
+    """The texts of the files of an attempt, the newest first."""
+    files = sorted(folder.glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns)
     texts = []
     for file in files:
-        with contextlib.suppress(ToolError):  # a link, a folder: nothing that the tool wrote
+        # A link, a folder: nothing that the tool wrote.
+        with contextlib.suppress(ToolError):
             texts.append(read(folder, file.name))
-    return [text for text in texts if text]
+    return texts
 
 
 def as_file(theorem, text):
     """A proof alone gets its statement."""
-    words = [word for word, _ in tokens(text)[0]]
-    if "theorem" in words or "lemma" in words:
+    words = {word for word, _ in tokens(text)[0]}
+    if words & {"theorem", "lemma"}:
         return text
     return f"{theorem.statement} := {text.lstrip()}"
 
@@ -332,16 +330,16 @@ def report(verdict, path):
     if verdict.status == "crash":
         return "Lean broke down on this file: this says nothing about the proof."
 
-    lines = []
-    for m in verdict.messages:
-        lines.append(f"{path}:{m['line']}:{m['column']}: {m['severity']}: {m['data']}")
-
-    end = "It does not prove the theorem."
-    if verdict.axioms:
-        end += f" It rests on {', '.join(verdict.axioms)}."
+    lines = [
+        f"{path}:{m['line']}:{m['column']}: {m['severity']}: {m['data']}"
+        for m in verdict.messages
+    ]
+    judgement = "It does not prove the theorem."
     if verdict.status == "proved":
-        end = "It compiles and proves the theorem."
-    return "\n".join([*lines, end])
+        judgement = "It compiles and proves the theorem."
+    elif verdict.axioms:
+        judgement += f" It rests on {', '.join(verdict.axioms)}."
+    return "\n".join([*lines, judgement])
 
 
 # ---- search
@@ -351,18 +349,17 @@ FOUND = {}
 
 # No configuration file, no preprocessor, files in a fixed order. After `-e` comes a pattern,
 # whatever it begins with.
-RIPGREP = (
-    """rg --no-config --no-messages --color=never --no-heading --with-filename --line-number
+RIPGREP = """rg --no-config --no-messages --color=never --no-heading --with-filename --line-number
 --sort=path --smart-case --max-columns=300 --max-count=50 --glob=*.lean -e""".split()
-)
 PYTHON = [sys.executable, "-I", "-S", str(HERE / "search.py")]
 
 
 def search(env, pattern):
     """Lines of Mathlib that match, MAX_LINES at most; or what is wrong, in words.
 
-    Mathlib is the project's; where there is none, core.lean is searched. With ripgrep where it is
-    installed, else with Python's `re`, in a process that is killed after SEARCH_SECONDS.
+    Mathlib is the project's; where there is none, core.lean is searched. With ripgrep where it
+    is installed, else with Python's `re`, in a process with no shell, no stdin, no keys and no
+    network that is killed after SEARCH_SECONDS.
     """
     folder, name = CORE.parent, CORE.name
     if env.cwd and (env.cwd / MATHLIB).is_dir():
@@ -376,18 +373,17 @@ def search(env, pattern):
     argv = [*PYTHON, pattern, name]
     if shutil.which("rg"):
         argv = [*RIPGREP, pattern, "--", name]
-    out, code = run_capped(argv, folder)
+    code, out, _ = process.run(argv, folder, {}, SEARCH_SECONDS, env.memory)
     if code is None:
         return f"error: the search took longer than {SEARCH_SECONDS} s: use a simpler pattern"
-
-    prefix = re.compile(rf"^{re.escape(CORE.name)}:\d+:|^\./")  # says nothing
-    lines = [prefix.sub("", line) for line in out.split("\n") if line]
-    if code not in (0, 1, -9):  # 1: nothing matches; -9: more than we wanted to read
-        reason = " ".join(" ".join(lines).split())[:300]
+    if code not in (0, 1):
+        reason = " ".join(out.split())[:300]
         return f"error: {reason or 'this pattern cannot be searched'}"
-    if not lines:
+    if code == 1:
         return "no match"
 
+    # The name of the one file says nothing, nor does that of the folder itself.
+    lines = re.sub(r"(?m)^(core\.lean:\d+:|\./)", "", out).split("\n")[:-1]
     if len(lines) > MAX_LINES:
         more = f"[more than {MAX_LINES} lines match; the first {MAX_LINES} are shown]"
         lines[MAX_LINES:] = [more]
@@ -395,65 +391,30 @@ def search(env, pattern):
     return FOUND[folder, pattern]
 
 
-def run_capped(argv, cwd):
-    """-> (the first 256 KB that it prints, exit code; None when it took too long).
-
-    No shell, no stdin, no keys.
-    """
-    overtime = threading.Event()
-
-    def stop():
-        overtime.set()
-        process.kill()
-
-    timer = threading.Timer(SEARCH_SECONDS, stop)
-    with subprocess.Popen(
-        argv,
-        cwd=cwd,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
-        timer.start()
-        out = process.stdout.read(MAX_FOUND)
-        if len(out) == MAX_FOUND:
-            process.kill()
-        process.wait()
-        timer.cancel()
-    code = None if overtime.is_set() else process.returncode
-    return out.decode("utf-8", "replace"), code
-
-
 # ---- the verdict
 def final_verdicts(env, attempts):
     """[(Theorem, folder, final answer in Lean or "")] -> [(Verdict, the proved file or "")].
 
     Solved, as in the paper: something written proves the statement, by the judgement of
-    `check_files` and not by what a tool said. Judged are the final answer, then the written files
-    from the newest back, until one is proved. When none is, the verdict is the first one's, or
-    Lean's own failure on one of them.
+    `check_files` and not by what a tool said. Judged are the final answer, then the written
+    files from the newest back, until one is proved. When none is, the verdict is the first
+    one's, or Lean's own failure on one of them.
     """
     texts = []  # of each attempt, in the order in which they are judged
     for theorem, folder, final in attempts:
         own = [text for text in (final, *written(folder)) if text.strip()]
         texts.append([as_file(theorem, text) for text in own])
 
-    verdicts = [None] * len(attempts)
-    proved = [""] * len(attempts)
+    nothing = error("no file was written and no answer was given")
+    results = [(Verdict("rejected", [nothing]), "")] * len(attempts)
     for n in range(max(map(len, texts), default=0)):
-        turn = [i for i, own in enumerate(texts) if n < len(own) and not proved[i]]
+        turn = [i for i, own in enumerate(texts) if n < len(own) and not results[i][1]]
         jobs = [(attempts[i][0], texts[i][n]) for i in turn]
         for i, verdict in zip(turn, env.check_files(jobs)):
-            # The machine's failure on a file is no evidence that the attempt is wrong: it
-            # outweighs a rejection.
-            if verdicts[i] is None or verdict.status in ("proved", "timeout", "crash"):
-                verdicts[i] = verdict
             if verdict.status == "proved":
-                proved[i] = texts[i][n]
-
-    nothing = "no file was written and no answer was given"
-    silence = dict(severity="error", line=1, column=0, data=nothing)
-    verdicts = [verdict or Verdict("rejected", [silence]) for verdict in verdicts]
-    return list(zip(verdicts, proved))
+                results[i] = verdict, texts[i][n]
+            elif n == 0 or not verdict.judged:
+                # The machine's failure on a file is no evidence that the attempt is wrong: it
+                # outweighs a rejection.
+                results[i] = verdict, ""
+    return results

@@ -8,9 +8,9 @@ def extract_proof(text, chat=None):
     "by\\n  intro h\\n  exact h".
 
     A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last
-    lean block after the thinking counts; where it repeats the theorem, the proof follows the first
-    `:=` outside all brackets. chat None: it is an answer if it opens a lean block and does not
-    begin with an indented line, as a proof does.
+    lean block after the thinking counts; where it repeats the theorem, the proof follows the
+    first `:=` outside all brackets. chat None: it is an answer if it opens a lean block and
+    does not begin with an indented line, as a proof does.
     """
     text = without_thinking(text)
     if chat is None:
@@ -29,8 +29,8 @@ def extract_proof(text, chat=None):
 
 
 def proof_of_last_theorem(block):
-    """What follows the first `:=` outside brackets of the last theorem in a block; None where no
-    theorem has one."""
+    """What follows the first `:=` outside brackets of the last theorem in a block; None where
+    no theorem has one."""
     starts = list(re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE))
     if not starts:
         return None
@@ -46,8 +46,8 @@ def proof_of_last_theorem(block):
 
 
 def without_thinking(text):
-    """A text without its thinking, whose opening tag can stand in the prompt and whose closing one
-    can be cut off."""
+    """A text without its thinking, whose opening tag can stand in the prompt and whose closing
+    one can be cut off."""
     text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
     return text.split("</think>")[-1].split("<think>")[0]
 

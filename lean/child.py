@@ -1,7 +1,9 @@
-"""Limits itself, then becomes Lean: `python -I -S child.py CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...`
+"""A process that limits itself, then becomes Lean:
 
-PROGRAM is a `lean`, or the shared library of one. Every batch of proofs pays for the start of this
-file: it imports nothing but what it needs of the standard library.
+    python -I -S child.py CPU_SECONDS MEMORY_BYTES PROGRAM ARGS...
+
+PROGRAM is a `lean`, or the shared library of one. Every batch of proofs pays for the start of
+this file: it imports nothing but what it needs of the standard library.
 """
 
 import ctypes
@@ -19,7 +21,11 @@ CALLS = {
 # Instructions of the kernel's little language for filters (BPF), and what a filter can answer.
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOWED, DENIED, NOT_THERE = 0x7FFF0000, 0x50000 | 1, 0x50000 | 38  # EPERM, ENOSYS
-CLONE_NEWUSER, CLONE_NEWNET, CLONE_THREAD = 0x10000000, 0x40000000, 0x10000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+CLONE_THREAD = 0x10000
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SECCOMP = 22
 
 
 def main(cpu, memory, program, *args):
@@ -52,14 +58,14 @@ def limit(kind, value):
 
 
 def confine(libc, alone):
-    """Linux, from here on, for this process and all that it starts: no network, and when `alone`
-    no other process or program (threads may start). True when the kernel took the order, a seccomp
-    filter: it needs no rights and holds for root and in containers. Elsewhere (macOS, other
-    machines) neither limit holds.
+    """Linux, from here on, for this process and all that it starts: no network, and when
+    `alone` no other process or program (threads may start). True when the kernel took the
+    order, a seccomp filter: it needs no rights and holds for root and in containers. Elsewhere
+    (macOS, other machines) neither limit holds.
 
-    A program that is not `alone` (`lake` starts `lean`) and not root's also gets a user namespace
-    with no network and 1024 threads at most, where the system lets users have one: RLIMIT_NPROC
-    elsewhere counts all the threads of the user, and root's never.
+    A program that is not `alone` (`lake` starts `lean`) and not root's also gets a user
+    namespace with no network and 1024 threads at most, where the system lets users have one:
+    RLIMIT_NPROC elsewhere counts all the threads of the user, and root's never.
     """
     calls = CALLS.get(os.uname().machine)
     if sys.platform != "linux" or not calls:
@@ -74,51 +80,33 @@ def confine(libc, alone):
         except (ValueError, OSError):
             pass  # a tighter limit is already set, or the system lets nobody write that file
 
-    code = assemble(rules(alone, *calls))
+    code = call_filter(alone, *calls)
     buffer = ctypes.create_string_buffer(code)
-    filter_ = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
-    no_new_privileges = [ctypes.c_ulong(number) for number in (38, 1, 0, 0, 0)]
-    set_seccomp, with_filter = ctypes.c_ulong(22), ctypes.c_ulong(2)
-    if libc.prctl(*no_new_privileges) != 0:
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
+    if libc.prctl(*map(ctypes.c_ulong, (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))) != 0:
         return False
-    return libc.prctl(set_seccomp, with_filter, filter_) == 0
+    return libc.prctl(*map(ctypes.c_ulong, (PR_SET_SECCOMP, 2)), program) == 0
 
 
-def rules(alone, machine, network, processes, clone, clone3):
-    """The filter: [(instruction, operand, where to go if true, where if false)]."""
-    program = [
-        (LOAD, 4, "next", "next"),  # which machine's call is it?
-        (EQUAL, machine, "next", "deny"),
-        (LOAD, 0, "next", "next"),  # which call?
-        (AT_LEAST, 2**30, "deny", "next"),
-    ]
-    refused = network + processes if alone else network
-    for call in refused:
-        program.append((EQUAL, call, "deny", "next"))
+def call_filter(alone, machine, network, processes, clone, clone3):
+    """What the kernel runs before each system call. A step that tests has two numbers behind
+    its value: how many steps to skip when the test is true, and when it is false."""
+    code = step(LOAD, 4) + step(EQUAL, machine, 1, 0) + step(RETURN, DENIED)
+    code += step(LOAD, 0)  # the call's number
+    code += step(AT_LEAST, 2**30, 0, 1) + step(RETURN, DENIED)
+    for call in network + processes if alone else network:
+        code += step(EQUAL, call, 0, 1) + step(RETURN, DENIED)
     if alone:
-        # clone3 hides its flags: say that there is none, and libc uses clone. That starts a thread
-        # when its flags (the call's first argument) say so.
-        program += [
-            (EQUAL, clone3, "not there", "next"),
-            (EQUAL, clone, "next", "allow"),
-            (LOAD, 16, "next", "next"),
-            (ANY_BIT, CLONE_THREAD, "allow", "deny"),
-        ]
-    return program
+        # clone3 hides its flags: say that there is none, and libc uses clone.
+        code += step(EQUAL, clone3, 0, 1) + step(RETURN, NOT_THERE)
+        # clone starts a thread when its flags, the call's first argument, say so.
+        code += step(EQUAL, clone, 0, 3) + step(LOAD, 16)
+        code += step(ANY_BIT, CLONE_THREAD, 1, 0) + step(RETURN, DENIED)
+    return code + step(RETURN, ALLOWED)
 
 
-def assemble(program):
-    """The filter's bytes. Behind the program stand its answers, and a jump counts instructions."""
-    end = len(program)
-    answers = {"allow": end, "deny": end + 1, "not there": end + 2}
-    code = b""
-    for i, (instruction, operand, if_true, if_false) in enumerate(program):
-        true_jump = answers.get(if_true, i + 1) - i - 1  # "next" jumps nowhere
-        false_jump = answers.get(if_false, i + 1) - i - 1
-        code += struct.pack("HBBI", instruction, true_jump, false_jump, operand)
-    for answer in (ALLOWED, DENIED, NOT_THERE):
-        code += struct.pack("HBBI", RETURN, 0, 0, answer)
-    return code
+def step(instruction, value, if_true=0, if_false=0):
+    return struct.pack("HBBI", instruction, if_true, if_false, value)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 tactic that failed.
 
 LeanDojo (the package lean_dojo) runs a proof tactic by tactic. It is deprecated by its authors,
-wants Python below 3.13, builds and traces the whole repository before it answers, and its way of
-talking to Lean broke with Lean 4.20. So it is imported only when asked for, only with a Lean before
-4.20, and it judges nothing: its tactic mode accepts wrong proofs and looks at no axioms. The
-verdict is that of `lake env lean` in the repository that it built, by the rules of lean_env.py;
-LeanDojo adds, to a rejected proof of a theorem that stands in the repository under the same name,
-the goals before the tactic that failed.
+wants Python below 3.13, builds and traces the whole repository before it answers, and its way
+of talking to Lean broke with Lean 4.20. So it is imported only when asked for, only with a Lean
+before 4.20, and it judges nothing: its tactic mode accepts wrong proofs and looks at no axioms.
+The verdict is that of `lake env lean` in the repository that it built, by the rules of
+lean_env.py; LeanDojo adds, to a rejected proof of a theorem that stands in the repository under
+the same name, the goals before the tactic that failed.
 
 Not run against a real LeanDojo with a real Lean.
 """
@@ -15,7 +15,7 @@ Not run against a real LeanDojo with a real Lean.
 import os
 import re
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from lean.locate import locate
@@ -25,8 +25,8 @@ NEWEST = (4, 20)  # from this Lean on, LeanDojo hangs or fails
 
 
 def attach(env, where, header):
-    """Make `env` (a LeanEnv that has no Lean yet) check proofs in the repository `where`: FOLDER,
-    or URL@COMMIT. SystemExit, one line, when that cannot be."""
+    """Make `env` (a LeanEnv that has no Lean yet) check proofs in the repository `where`:
+    FOLDER, or URL@COMMIT. SystemExit, one line, when that cannot be."""
     url, _, commit = where.rpartition("@")
     is_folder = where.strip() and Path(where).is_dir()  # "" would be the current folder
     if not is_folder and not (url and commit):
@@ -39,7 +39,7 @@ def attach(env, where, header):
     env.argv, env.env, env.cwd, env.prelude, env.place = locate("lean", path)
     env.place += f", goals from LeanDojo {dojo.__version__}"
     env.memory += 16 * 2**30
-    env.check_jobs = partial(check, dojo, repo, path, env.check_jobs, env.timeout)
+    env.check = partial(check, dojo, repo, path, env.check, env.timeout)
 
 
 def import_lean_dojo():
@@ -50,15 +50,15 @@ def import_lean_dojo():
         import lean_dojo
     except ImportError:
         raise SystemExit(
-            "--lean dojo: the package lean_dojo is not installed: pip install lean-dojo==4.20.0 "
-            "(Python below 3.13). It is deprecated and knows no Lean from 4.20 on; --lean-project "
-            "does without it"
+            "--lean dojo: the package lean_dojo is not installed: "
+            "pip install lean-dojo==4.20.0 (Python below 3.13). It is deprecated and knows no "
+            "Lean from 4.20 on; --lean-project does without it"
         ) from None
     except Exception as error:
         # While it is imported it runs git, makes a cache folder and, with a token, asks GitHub.
         raise SystemExit(
-            f"--lean dojo: lean_dojo cannot be imported ({in_short(error)}): it wants git on PATH, "
-            "a writable home, and no GITHUB_ACCESS_TOKEN when there is no network"
+            f"--lean dojo: lean_dojo cannot be imported ({in_short(error)}): it wants git "
+            "on PATH, a writable home, and no GITHUB_ACCESS_TOKEN when there is no network"
         ) from None
     return lean_dojo
 
@@ -72,8 +72,8 @@ def trace(dojo, where, url, commit, is_folder):
             repo = dojo.LeanGitRepo(url, commit)
     except Exception as error:  # git's, GitHub's and LeanDojo's own classes
         raise SystemExit(
-            f"--lean dojo: cannot open {where!r} ({in_short(error)}): give dojo:URL@COMMIT, with a "
-            "network, or dojo:FOLDER, a git checkout of a Lean project"
+            f"--lean dojo: cannot open {where!r} ({in_short(error)}): give dojo:URL@COMMIT, "
+            "with a network, or dojo:FOLDER, a git checkout of a Lean project"
         ) from None
     check_version(repo.lean_version, where)
     print(
@@ -85,20 +85,20 @@ def trace(dojo, where, url, commit, is_folder):
         return repo, Path(dojo.get_traced_repo_path(repo, build_deps=False))
     except Exception as error:  # `lake build` fails in many ways
         raise SystemExit(
-            f"--lean dojo: LeanDojo could not build and trace {where} ({in_short(error)}): it needs "
-            "elan and a network. --lean-project does without LeanDojo"
+            f"--lean dojo: LeanDojo could not build and trace {where} ({in_short(error)}): "
+            "it needs elan and a network. --lean-project does without LeanDojo"
         ) from None
 
 
 def check_version(version, where):
-    """SystemExit when a Lean ("v4.19.0", "v4.20.0-rc1", "nightly-...") is not known to be one that
-    LeanDojo can talk to."""
+    """SystemExit when a Lean ("v4.19.0", "v4.20.0-rc1", "nightly-...") is not known to be one
+    that LeanDojo can talk to."""
     match = re.match(r"v?(\d+)\.(\d+)", version)
     if not match or (int(match[1]), int(match[2])) >= NEWEST:
         raise SystemExit(
-            f"--lean dojo: {where} uses Lean {version}, and LeanDojo works with a Lean before 4.20 "
-            "only (it is deprecated and will not be repaired): give its folder to --lean-project "
-            "instead"
+            f"--lean dojo: {where} uses Lean {version}, and LeanDojo works with a Lean before "
+            "4.20 only (it is deprecated and will not be repaired): give its folder to "
+            "--lean-project instead"
         )
 
 
@@ -108,32 +108,29 @@ def in_short(error):
     return f"{type(error).__name__}: {last_line[-150:]}"
 
 
-def check(dojo, repo, path, judge, timeout, jobs, **options):
-    """As LeanEnv.check_jobs, which judges (`judge`); to what it rejects, the goals before the
+def check(dojo, repo, path, judge, timeout, jobs, whole=False, sketch=False):
+    """As LeanEnv.check, which judges (`judge`); to what it rejects, the goals before the
     failing tactic are added."""
-    verdicts = judge(jobs, **options)
-    files = {}
-    for file in path.rglob("*.lean"):
-        if not {".lake", "lake-packages"}.intersection(file.parts):
-            files[file.relative_to(path)] = file.read_text(encoding="utf-8", errors="replace")
-
-    by_job = dict(zip(jobs, verdicts))  # equal jobs share one verdict
-    for job, verdict in by_job.items():
-        name = split_statement(job.statement)[0]
-        file = file_with(name, files)
-        if verdict.status == "rejected" and not job.whole and file:
-            theorem = dojo.Theorem(repo, file, name)
-            goals = goals_by_dojo(dojo, theorem, job.statement, job.text, timeout)
+    verdicts = judge(jobs, whole, sketch)
+    # Equal jobs share one verdict.
+    different = {id(verdict): (job, verdict) for job, verdict in zip(jobs, verdicts)}
+    for (theorem, proof), verdict in different.values():
+        name = split_statement(theorem.statement)[0]
+        if verdict.status == "rejected" and not whole and file_with(name, path):
+            entry = dojo.Theorem(repo, file_with(name, path), name)
+            goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
             verdict.messages = verdict.messages + goals
     return verdicts
 
 
-def file_with(name, files):
-    """The first file that has a theorem of that name, or None."""
+@cache
+def file_with(name, path):
+    """The first file of a repository that has a theorem of that name, or None."""
     pattern = re.compile(rf"\b(theorem|lemma)\s+{re.escape(name)}[\s:({{\[]")
-    for file, text in files.items():
-        if pattern.search(text):
-            return file
+    for file in path.rglob("*.lean"):
+        is_ours = not {".lake", "lake-packages"}.intersection(file.parts)
+        if is_ours and pattern.search(file.read_text(encoding="utf-8", errors="replace")):
+            return file.relative_to(path)
     return None
 
 
@@ -146,9 +143,8 @@ def goals_by_dojo(dojo, theorem, statement, proof, timeout):
     try:
         with dojo.Dojo(theorem, timeout=int(timeout), build_deps=False) as (session, state):
             place, goals = walk(dojo, session.run_tac, state, texts)
-    except (
-        Exception
-    ):  # it fails in many ways; the goals are help, the verdict stands without them
+    except Exception:
+        # It fails in many ways. The goals are help, the verdict stands without them.
         return []
     if place is None:
         return []
@@ -157,12 +153,9 @@ def goals_by_dojo(dojo, theorem, statement, proof, timeout):
     if line == 1:  # the proof's first line begins behind the statement
         column += len(f"{statement} := ".split("\n")[-1])
     line += statement.count("\n")
-    said = "goals that are left at the end:"
-    if place < len(tactics):
-        said = "goals before this tactic:"
-    return [
-        {"severity": "information", "line": line, "column": column, "data": f"{said}\n{goals}"}
-    ]
+    where = "before this tactic" if place < len(tactics) else "that are left at the end"
+    data = f"goals {where}:\n{goals}"
+    return [{"severity": "information", "line": line, "column": column, "data": data}]
 
 
 def walk(dojo, run_tac, state, tactics):
@@ -180,8 +173,8 @@ def walk(dojo, run_tac, state, tactics):
 
 
 def split_tactics(proof):
-    """A proof "by ..." -> [(line from 1, column from 0, text)] of its outermost tactics; [] for a
-    term. A bullet with all below it is one tactic.
+    """A proof "by ..." -> [(line from 1, column from 0, text)] of its outermost tactics; [] for
+    a term. A bullet with all below it is one tactic.
 
     >>> split_tactics("by\\n  constructor\\n  · skip\\n    rfl\\n  rfl")
     [(2, 2, "constructor"), (3, 2, "· skip\\n    rfl"), (5, 2, "rfl")]

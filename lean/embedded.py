@@ -1,5 +1,5 @@
-"""The embedded Lean's library, core.lean: how native code is bound to it, and where it is compiled,
-once per machine. data/README.md says what is in it."""
+"""The embedded Lean's library, core.lean: how native code is bound to it, and where it is
+compiled, once per machine. data/README.md says what is in it."""
 
 import contextlib
 import hashlib
@@ -10,15 +10,30 @@ import tempfile
 from pathlib import Path
 
 from lean.process import run
+from lean.text import words
 
 CORE = Path(__file__).resolve().with_name("core.lean")
 
 # Where the library's macros and unexpanders were compiled, in order of import.
 FILES = ["Init_Notation", "Init_Tactics", "Init_Meta", "Init_Core", "Init_NotationExtra"]
+SYMBOL = re.compile(
+    r"_?l_((?:[A-Za-z]+_)*)__aux__(\w+?)______(macroRules|unexpand)__(\w+)__(\d+)"
+)
+
+
+def refuse_imports(header):
+    if "import" in words(header):
+        raise ValueError(
+            f"the embedded Lean has no library to import ({header!r}): use --lean-project"
+        )
 
 
 def mangle(name):
-    """A Lean name -> the symbol of its compiled code.   >>> mangle("term_∧_")   "l_term___u2227__" """
+    """A Lean name -> the symbol of its compiled code.
+
+    >>> mangle("term_∧_")
+    "l_term___u2227__"
+    """
     return "l_" + "_".join("".join(map(mangle_letter, part)) for part in name.split("."))
 
 
@@ -35,8 +50,8 @@ def expand_native(source, binary):
     (`/-! native KIND NAMESPACE`, then names) replaced by the lines that bind native code.
 
     KIND is a parser attribute, `part` (a parser that others call) or `app_unexpander`. An axiom
-    with the right name and type is enough: Lean's interpreter finds the code by the mangled name.
-    Macros and unexpanders are compiled under generated names such as
+    with the right name and type is enough: Lean's interpreter finds the code by the mangled
+    name. Macros and unexpanders are compiled under generated names such as
     `_aux_Init_Notation___macroRules_term_∧__1`; the library's symbols say which there are.
     """
     tables = Tables(binary)
@@ -48,41 +63,35 @@ class Tables:
     """Writes the lines of one table after another."""
 
     def __init__(self, binary):
-        macros = generated_symbols(binary, b"______macroRules__")
-        unexpanders = generated_symbols(binary, b"______unexpand__")
-        self.generated = macros | unexpanders
-        self.functions = 0  # how many functions were bound so far: they are numbered
+        self.generated = generated_functions(binary)
+        self.functions = 0  # how many were bound so far: they are numbered
 
     def expand(self, match):
-        kind, names = match[1], match[3].split()
-        namespace = match[2].strip("-")  # "-": none
+        kind, namespace, names = match.groups()
+        prefix = "" if namespace == "-" else f"{namespace}."
         lines = []
-        for name in names:
+        for name in names.split():
             if kind == "app_unexpander":
-                lines += self.unexpander(namespace, name)
+                lines += self.unexpander(prefix + name)
             else:
-                lines += self.parser(kind, namespace, name)
+                lines += self.parser(kind, prefix + name)
         return "\n".join(lines)
 
-    def unexpander(self, namespace, entry):
-        """The functions that print one constant; `entry` is "constant" or "constant=function"."""
+    def unexpander(self, entry):
+        """What prints one constant; `entry` is "constant" or "constant=function"."""
         name, _, function = entry.partition("=")
-        name = f"{namespace}.{name}" if namespace else name
-        functions = [function] if function else self.variants("unexpand", name)
         lines = []
-        for function in functions:
+        for function in [function] if function else self.variants("unexpand", name):
             lines += self.function(
                 function, "PrettyPrinter.Unexpander", f"app_unexpander {name}"
             )
         return lines
 
-    def parser(self, kind, namespace, name):
+    def parser(self, kind, name):
         """One syntax and its macros."""
-        trailing = ""
-        if re.match("term_|tactic_", name.rpartition(".")[2]):
-            trailing = "Trailing"  # `term_∧_`: an operand comes first
-        name = f"{namespace}.{name}" if namespace else name
-        lines = [f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{trailing}ParserDescr']
+        operand_first = re.match("term_|tactic_", name.rpartition(".")[2])  # `term_∧_`
+        type_ = "TrailingParserDescr" if operand_first else "ParserDescr"
+        lines = [f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{type_}']
         if kind != "part":
             lines.append(f"attribute [{kind} 1000] {quote(name)}")
         for macro in self.variants("macroRules", name):
@@ -92,41 +101,36 @@ class Tables:
     def function(self, name, type_, attribute):
         self.functions += 1
         ours = f"Lean.native{self.functions}"
+        arguments = "(s : Lean.Syntax) (c t : Lean.Obj)"
         return [
-            f'@[extern "{mangle(name)}"] axiom {quote(name)} '
-            "(s : Lean.Syntax) (c t : Lean.Obj) : Lean.Obj",
+            f'@[extern "{mangle(name)}"] axiom {quote(name)} {arguments} : Lean.Obj',
             f"def {ours} : Lean.{type_} := fun s c t => {quote(name)} s c t",
             f"attribute [{attribute}] {ours}",
         ]
 
     def variants(self, kind, name):
-        """Names of the generated functions of one syntax or constant; Lean tries the last first."""
+        """The generated functions of one syntax or constant; Lean tries the last first."""
         name = name.replace(".", "_")
-        middle = f"______{kind}__{mangle(name)[2:]}__"
-        pattern = re.compile(rf"_?l_((?:[A-Za-z]+_)*)__aux__(\w+?){re.escape(middle)}(\d+)")
-        found = []
-        for symbol in self.generated:
-            match = pattern.fullmatch(symbol) if middle in symbol else None
-            if match:
-                file, number = match[2].replace("__", "_"), int(match[3])
-                order = FILES.index(file) if file in FILES else len(FILES)
-                namespace = match[1].replace("_", ".")
-                found.append(
-                    (order, number, f"{namespace}_aux_{file}___{kind}_{name}_{number}")
-                )
-        return [text for _, _, text in sorted(found)]
+        found = self.generated.get((kind, mangle(name)), ())
+        return [f"{beginning}_{name}_{number}" for _, number, beginning in sorted(found)]
 
 
-def generated_symbols(binary, marker):
-    """The symbols in a library's bytes that hold `marker`."""
-    symbols = set()
-    at = binary.find(marker)
-    while at >= 0:
-        start = binary.rindex(b"\0", at - 999, at) + 1
-        end = binary.index(b"\0", at)
-        symbols.add(binary[start:end].decode(errors="replace"))
-        at = binary.find(marker, end)
-    return symbols
+def generated_functions(binary):
+    """The generated functions in a library's bytes: {(kind, mangled name of the syntax or
+    constant): {(number of the file, number, how the function's name begins), ...}}."""
+    functions = {}
+    for marker in re.finditer(rb"______(?:macroRules|unexpand)__\w+", binary):
+        start = binary.rindex(b"\0", 0, marker.start()) + 1
+        symbol = binary[start : marker.end()].decode(errors="replace")
+        match = SYMBOL.fullmatch(symbol)
+        if match:
+            namespace, file, kind, name, number = match.groups()
+            file = file.replace("__", "_")
+            order = FILES.index(file) if file in FILES else len(FILES)
+            beginning = f"{namespace.replace('_', '.')}_aux_{file}___{kind}"
+            same = functions.setdefault((kind, f"l_{name}"), set())
+            same.add((order, int(number), beginning))
+    return functions
 
 
 def quote(name):
@@ -137,9 +141,9 @@ def quote(name):
 
 def compiled_core(library):
     """-> the folder with Core.olean: core.lean compiled by that very Lean (some seconds, once).
-    Safe when several processes want it at once: each builds under a name of its own and renames,
-    the first wins. Raises SystemExit when no folder can be written or core.lean does not
-    compile."""
+    Safe when several processes want it at once: each builds under a name of its own and
+    renames, the first wins. Raises SystemExit when no folder can be written or core.lean does
+    not compile."""
     base = cache_folder()
     stamp = f"{library} {library.stat().st_mtime_ns}".encode()
     made_of = CORE.read_bytes() + Path(__file__).read_bytes() + stamp
@@ -164,15 +168,12 @@ def compiled_core(library):
 
 
 def cache_folder():
-    """A folder of this user's own that can be written: in the cache, else the temporary folder."""
+    """A folder of this user's own, writable: in the cache, else in the temporary folder."""
     user = os.getuid()
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    temporary = tempfile.gettempdir()
-    folders = [
-        Path(cache) / "feedback-distillation",
-        Path(temporary) / f"feedback-distillation-{user}",
-    ]
-    for folder in folders:
+    in_cache = Path(cache) / "feedback-distillation"
+    temporary = Path(tempfile.gettempdir()) / f"feedback-distillation-{user}"
+    for folder in (in_cache, temporary):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_uid == user and os.access(folder, os.W_OK):

@@ -6,16 +6,16 @@ from lean.text import COMMAND, TOKEN, tokens
 
 ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 
-# No honest proof has these: they assume what is to be shown, change what is read, or run code while
-# Lean reads.
+# No honest proof has these: they assume what is to be shown, change what is read, or run code
+# while Lean reads.
 CHEAT = set("""
-    sorry admit stop axiom opaque unsafe native_decide native implemented_by extern csimp import
-    initialize builtin_initialize macro macro_rules elab elab_rules by_elab syntax
+    sorry admit stop axiom opaque unsafe native_decide native implemented_by extern csimp
+    import initialize builtin_initialize macro macro_rules elab elab_rules by_elab syntax
     declare_syntax_cat notation notation3 infix infixl infixr prefix postfix binder_predicate
-    simproc dsimproc simproc_decl dsimproc_decl run_cmd run_tac run_elab run_meta meta include_str
-    register_option register_simp_attr register_label_attr register_tactic_tag tactic_extension
-    register_error_explanation declare_config_elab declare_command_config_elab #eval #eval! #exit
-    #guard #html
+    simproc dsimproc simproc_decl dsimproc_decl run_cmd run_tac run_elab run_meta meta
+    include_str register_option register_simp_attr register_label_attr register_tactic_tag
+    tactic_extension register_error_explanation declare_config_elab
+    declare_command_config_elab #eval #eval! #exit #guard #html
     """.split())
 # The doors to Lean's own machinery and to files stand in the namespaces at the end.
 CHEAT_NAMES = set("""
@@ -29,16 +29,16 @@ OPTIONS = re.compile(
     r"|(relaxedA|a)utoImplicit|tactic\.hygienic|exponentiation\.threshold"
 )
 ATTRIBUTES = set("""
-    simp simps ext refl rfl symm trans congr gcongr mono reducible irreducible semireducible inline
-    always_inline noinline specialize elab_as_elim induction_eliminator cases_eliminator
-    match_pattern instance coe class default_instance norm_cast push_cast field_simps fun_prop
-    bound nolint deprecated local scoped grind simps!
+    simp simps ext refl rfl symm trans congr gcongr mono reducible irreducible semireducible
+    inline always_inline noinline specialize elab_as_elim induction_eliminator
+    cases_eliminator match_pattern instance coe class default_instance norm_cast push_cast
+    field_simps fun_prop bound nolint deprecated local scoped grind simps!
     """.split())
 
 
 def guard(text, embedded, sketch=False):
-    """What a prover wrote -> ((cheat word, its offset) or None, must it have a process of its own?).
-    A `sketch` may hold `sorry`."""
+    """What a prover wrote -> ((cheat word, its offset) or None, must it have a process of its
+    own?). A `sketch` may hold `sorry`."""
     found, ok = tokens(text)
     code_in_string = re.search(r'"[^"]*\{|\'\\?"\'', text)  # or a quote in quotes
     if code_in_string:  # then all of it is read as code

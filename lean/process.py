@@ -1,5 +1,5 @@
-"""One Lean process: its environment, its limits of time, and what it says. lean/child.py has the
-other limits."""
+"""One Lean process: its environment, its limits of time, and what it says. lean/child.py has
+the other limits."""
 
 import contextlib
 import json
@@ -18,9 +18,9 @@ STACK = "--tstack=65536"  # Lean's default stacks reserve gigabytes of memory
 
 
 def run(argv, cwd, env, seconds, memory):
-    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed; seconds
-    it took). It prints to a file, not a pipe that a stray child could hold open. In the end its
-    whole process group is killed."""
+    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed;
+    seconds it took). It prints to a file, not a pipe that a stray child could hold open. In the
+    end its whole process group is killed."""
     cpu_seconds = str(int(4 * seconds) + 10)
     child = [sys.executable, "-I", "-S", str(CHILD), cpu_seconds, str(memory), *argv]
     env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env}
@@ -62,8 +62,8 @@ def run(argv, cwd, env, seconds, memory):
 
 def read(text, argv, cwd, env, seconds, memory):
     """`argv` and a file that holds `text` -> as `run`, but for what was printed its messages:
-    [{"line", "column", "severity", "data", "kind"}]. They are Lean's lines of JSON; whatever else
-    was printed is evidence of nothing."""
+    [{"line", "column", "severity", "data", "kind"}]. They are Lean's lines of JSON; whatever
+    else was printed is evidence of nothing."""
     with tempfile.TemporaryDirectory(prefix="lean-") as folder:
         file = Path(folder) / "proofs.lean"
         file.write_bytes(text.encode("utf-8", "replace"))
@@ -75,10 +75,9 @@ def read(text, argv, cwd, env, seconds, memory):
         try:
             said = json.loads(line)
             message = dict(said["pos"], severity=said["severity"], data=said["data"])
-            message["kind"] = said.get("kind", "")
+            messages.append(dict(message, kind=said.get("kind", "")))
         except (ValueError, TypeError, KeyError):
             continue
-        messages.append(message)
     return code, messages, took
 
 

@@ -1,8 +1,8 @@
-"""`python lean_env.py setup DIR [--mathlib VERSION]`: a Lake project with Lean and Mathlib pinned,
-to be given as --lean-project DIR.
+"""`python lean_env.py setup DIR [--mathlib VERSION]`: a Lake project with Lean and Mathlib
+pinned, to be given as --lean-project DIR.
 
-Can be run again at any time: what is there is kept, what is missing is done. Not run with a real
-elan and network; the commands are those of Mathlib's own instructions.
+Can be run again at any time: what is there is kept, what is missing is done. Not run with a
+real elan and network; the commands are those of Mathlib's own instructions.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Mathlib's tags are those of the Lean that it is built with; the Kimina server's default is the same.
+# Mathlib's tags are those of the Lean that it is built with. The Kimina server has the same.
 MATHLIB = "v4.26.0"
 FILES = {
     "lean-toolchain": "leanprover/lean4:{version}\n",
@@ -35,8 +35,8 @@ name = "Proofs"
 # What must be there, and how to get it.
 PROGRAMS = {
     "git": "git, from your system's packages",
-    "lake": "elan, which brings lean and lake: see https://github.com/leanprover/elan (no rights "
-    "are needed), then open a new shell or add ~/.elan/bin to PATH",
+    "lake": "elan, which brings lean and lake: see https://github.com/leanprover/elan (no "
+    "rights are needed), then open a new shell or add ~/.elan/bin to PATH",
 }
 # What is done in the project, in order, and what a failure most likely means.
 STEPS = {
@@ -49,8 +49,8 @@ STEPS = {
 
 
 def main(args=None):
-    """The command line -> exit code: 0 when DIR can be used, 1 when something is missing (what, and
-    what to do, is printed)."""
+    """The command line -> exit code: 0 when DIR can be used, 1 when something is missing (what,
+    and what to do, is printed)."""
     parser = argparse.ArgumentParser(
         prog="lean_env.py",
         description="Set up a Lean project with Mathlib, to check proofs in.",
@@ -101,7 +101,7 @@ def setup(folder, version):
 
 
 def write_files(folder, version):
-    """Raises ValueError, one line, when `folder` is another project, before anything is written."""
+    """Raises ValueError, one line, before anything is written, where it is another project."""
     if not re.fullmatch(r"v4\.\d+\.\d+(-rc\d+)?", version):
         raise ValueError(
             f"--mathlib {version}: give a tag of Mathlib such as {MATHLIB} or v4.9.0"
@@ -112,8 +112,8 @@ def write_files(folder, version):
         file = folder / name
         if file.exists() and file.read_text(encoding="utf-8") != text:
             raise ValueError(
-                f"{file} is there and differs from what would be written for Mathlib {version}; "
-                f"nothing was changed. {use_it}"
+                f"{file} is there and differs from what would be written for Mathlib "
+                f"{version}; nothing was changed. {use_it}"
             )
     other = folder / "lakefile.lean"
     if other.exists():

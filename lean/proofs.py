@@ -1,14 +1,14 @@
-"""`python -m lean.proofs RUN`: the proofs recorded in RUN/rollouts.jsonl as files, for a checker
-that does not trust us.
+"""`python -m lean.proofs RUN`: the proofs recorded in RUN/rollouts.jsonl as files, for a
+checker that does not trust us.
 
     RUN/proofs/P0001.json                      what to compare, as `comparator` wants to be told
     RUN/proofs/Proofs/P0001/Challenge.lean     the header and the statement, with `sorry`
-    RUN/proofs/Proofs/P0001/Solution.lean      the same with the proof; in tool mode the whole file
-                                               that was accepted
+    RUN/proofs/Proofs/P0001/Solution.lean      the same with the proof, or (tool mode) the
+                                               whole file that was accepted
 
 Copied into a Lake project that has a library `Proofs` (`lean_env.py setup` writes one),
-`lake env comparator P0001.json` says whether the solution proves the challenge. The pairs compile
-with the embedded Lean (tests/test_proofs.py); comparator itself: not yet run.
+`lake env comparator P0001.json` says whether the solution proves the challenge. The pairs
+compile with the embedded Lean (tests/test_proofs.py); comparator itself: not yet run.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from lean.guard import ALLOWED_AXIOMS
 from lean.text import IMPORTS, namespaces, split_statement, without_header
 
 
-def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
-    """Records of rollouts.jsonl -> (theorem's full name, challenge, solution) of every proof, equal
-    ones once. header: what stands before a theorem that names none of its own."""
+def pairs(rollouts, header):
+    """Records of rollouts.jsonl -> (theorem's full name, challenge, solution) of every proof,
+    equal ones once. header: what stands before a theorem that names none of its own."""
     found = {}
     for row in rollouts:
         if row["status"] != "proved":
@@ -43,9 +43,9 @@ def pairs(rollouts: list[dict], header: str) -> list[tuple[str, str, str]]:
     return [(name, *texts) for texts, name in found.items()]
 
 
-def write(run: Path) -> int:
-    """RUN/proofs, made anew -> how many proofs it holds. ValueError, one line, when there is no run
-    or no proof in it."""
+def write(run):
+    """RUN/proofs, made anew (`run` is a Path) -> how many proofs it holds. ValueError, one
+    line, when there is no run or no proof in it."""
     records = run / "rollouts.jsonl"
     if not records.is_file():
         raise ValueError(

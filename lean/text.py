@@ -1,8 +1,9 @@
-"""Reading Lean's text without Lean: tokens, open scopes, a theorem's parts, what a file begins with."""
+"""Reading Lean's text without Lean: tokens, open scopes, the parts of a theorem and a file."""
 
 import re
 
-# Where a name ends is Lean's rule to the letter: `Aᵀnotation` holds a keyword, `αnotation` does not.
+# Where a name ends is Lean's rule to the letter: `Aᵀnotation` holds a keyword, `αnotation` does
+# not.
 LETTER = "A-Za-z_À-ÖØ-öø-ſΑ-ΟΡΤ-Ωα-κμ-ϻἀ-῾℀-⅏𝒜-𝖟"
 PART = f"(?:«[^»\\n]*»|[{LETTER}][{LETTER}0-9'!?₀-₉ₐ-ₜᵢ-ᵪⱼ]*)"
 NAME = rf"{PART}(?:\.{PART})*"
@@ -31,20 +32,20 @@ OPENING, CLOSING = "([{⟨⦃⟦‹", ")]}⟩⦄⟧›"
 # These start a command, or search the whole file.
 COMMAND = set("""
     theorem lemma def abbrev example instance class structure inductive coinductive variable
-    universe section namespace end export attribute mutual private protected public noncomputable
-    partial nonrec deriving include omit local scoped open set_option add_decl_doc alias recall
-    recommended_spelling deprecated gen_injective_theorems init_quot unlock_limits
-    deprecated_syntax grind_pattern unif_hint library_note assert_not_exists assert_not_imported
-    irreducible_def exact? apply? rw? try? hint observe?
+    universe section namespace end export attribute mutual private protected public
+    noncomputable partial nonrec deriving include omit local scoped open set_option
+    add_decl_doc alias recall recommended_spelling deprecated gen_injective_theorems init_quot
+    unlock_limits deprecated_syntax grind_pattern unif_hint library_note assert_not_exists
+    assert_not_imported irreducible_def exact? apply? rw? try? hint observe?
     """.split())
 
 
 def tokens(text):
-    """Lean text -> ([(token, offset)], ok): a dotted name in one piece, comments and strings left
-    out. `ok` is False when a comment, string, quoted name or bracket is not closed where Lean
-    would want it.
+    """Lean text -> ([(token, offset)], ok): a dotted name in one piece, comments and strings
+    left out. `ok` is False when a comment, string, quoted name or bracket is not closed where
+    Lean would want it.
 
-    >>> tokens("by exact sorry_not -- sorry")     # no token `sorry`: a longer name, and a comment
+    >>> tokens("by exact sorry_not -- sorry")  # neither name nor comment gives a token `sorry`
     ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
     """
     found, brackets, ok = [], [], True
@@ -69,6 +70,10 @@ def tokens(text):
     return found, ok and not brackets
 
 
+def words(text):
+    return [word for word, _ in tokens(text)[0]]
+
+
 def end_of_comment(text, start):
     """Where the block comment ends whose inside begins at `start`; None when it does not."""
     depth = 1
@@ -80,8 +85,8 @@ def end_of_comment(text, start):
 
 
 def scopes(text):
-    """The namespaces, sections and `mutual`s that a text leaves open: [(word, name)]. Where this
-    misreads it, Lean objects."""
+    """The namespaces, sections and `mutual`s that a text leaves open: [(word, name)]. Where
+    this misreads it, Lean objects."""
     opened = []
     for word, at in tokens(text)[0]:
         if word not in ("namespace", "section", "mutual", "end"):
@@ -104,20 +109,29 @@ def namespaces(text):
     return "".join(f"{name}." for word, name in scopes(text) if word == "namespace")
 
 
+def open_namespace(theorem):
+    """`theorem Nat.foo` is read with `Nat` open, and so it is in our namespace: lines that open
+    it (there must be one) and lines that close."""
+    outer = theorem.rpartition(".")[0]
+    if not outer:
+        return "", ""
+    return f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n", "end\n"
+
+
 def blank(text):
     """As many spaces, so that lines and columns of what follows stay what they are."""
     return re.sub(r"\S", " ", text)
 
 
 def without_header(header, text):
-    """A file that begins with the theorem's header, as its author was shown it: blanked there, for
-    ours stands before it."""
-    words = [word for word, _ in tokens(IMPORTS.sub("", header))[0]]
-    found = tokens(text)[0]
-    first = found[: len(words)]
-    if not words or [word for word, _ in first] != words:
+    """A prover's file with its imports blanked, and the theorem's header, where it begins with
+    that, as its author was shown it: ours stands before it."""
+    text = IMPORTS.sub(lambda match: blank(match[0]), text)
+    shown = words(IMPORTS.sub("", header))
+    found = tokens(text)[0][: len(shown)]
+    if not shown or [word for word, _ in found] != shown:
         return text
-    word, at = first[-1]
+    word, at = found[-1]
     end = at + len(word)
     return blank(text[:end]) + text[end:]
 
@@ -131,9 +145,8 @@ def split_statement(statement):
     """
     found, _ = tokens(statement)
     shown = repr(statement[:60])
-    words = [word for word, _ in found[:2]]
-    begins = len(words) == 2 and words[0] in ("theorem", "lemma")
-    if not begins or not re.match(r"(?!_root_)[^\W\d]|«", words[1]):
+    is_theorem = len(found) >= 2 and found[0][0] in ("theorem", "lemma")
+    if not is_theorem or not re.match(r"(?!_root_)[^\W\d]|«", found[1][0]):
         raise ValueError(f"a statement must begin with `theorem NAME`, this one is {shown}")
 
     name, at = found[1]

@@ -17,7 +17,7 @@ import pytest
 
 from extras import tool_mode
 from lean import dojo, kimina, process
-from lean_env import Job, LeanEnv, Theorem
+from lean_env import LeanEnv, Theorem
 
 
 def theorem(statement, name="t"):
@@ -372,7 +372,7 @@ def test_goals_are_added_to_rejected_proofs_of_the_repositorys_theorems_only(lea
     def check(jobs, dojo_class):
         package = SimpleNamespace(**{**vars(lean_dojo), "Dojo": dojo_class})
         repo = lean_dojo.LeanGitRepo.from_path(path)
-        return dojo.check(package, repo, path, wheel.check_jobs, 20, [Job(wheel.header, t.statement, proof) for t, proof in jobs])
+        return dojo.check(package, repo, path, wheel.check, 20, jobs)
 
     wrong = job, "by\n  refine ⟨hp, ?_⟩\n  intro hq\n  exact hp"
     jobs = [wrong, (job, "⟨hp, id⟩"), (Theorem("u", "theorem u : 1 = 2"), "by\n  rfl"), wrong]

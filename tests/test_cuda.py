@@ -1,4 +1,8 @@
-"""extras/cuda.py without a GPU: its buffers, buckets and fixed shapes, run without the capture, must sample what plain decoding samples."""
+"""extras/cuda.py without a GPU: buffers, buckets and fixed shapes, run without the capture.
+
+They must sample what plain decoding samples.
+"""
+
 import pytest
 import torch
 from test_fd_mini import FAMILIES, shake, write_model
@@ -11,11 +15,16 @@ PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15], [200, 3], [8, 8, 8, 8]]
 
 
 def both(policy, monkeypatch, prompts=PROMPTS, **options):
-    """-> (samples by plain decoding, samples through Graphs, the Graphs that were made: one per batch)"""
-    made, samples = [], []
-    monkeypatch.setattr(cuda, "Graphs", lambda *args, real=cuda.Graphs: made.append(real(*args, capture=False)) or made[-1])
-    for policy.graphs in (False, True):
-        samples.append(fm.sample(policy, prompts, 24, generator=torch.Generator().manual_seed(0), **options))
+    """-> (samples by plain decoding, samples through Graphs, the Graphs made: one per batch)"""
+    real, made, samples = cuda.Graphs, [], []
+
+    def without_capture(body, length):
+        made.append(real(body, length, capture=False))
+        return made[-1]
+
+    for policy.graphs in (None, without_capture):
+        generator = torch.Generator().manual_seed(0)
+        samples.append(fm.sample(policy, prompts, 24, generator=generator, **options))
     return *samples, made
 
 
@@ -23,7 +32,8 @@ def both(policy, monkeypatch, prompts=PROMPTS, **options):
 def test_fixed_shapes_sample_what_plain_decoding_samples(tmp_path, monkeypatch, family):
     policy = fm.Policy(write_model(tmp_path, family), rank=4)
     shake(policy, "student", size=0.1)
-    policy.stop_ids = set(range(0, 256, 16))  # rows stop at different times, so that buckets change and rows move
+    # Rows stop at different times, so that buckets change and rows move.
+    policy.stop_ids = set(range(0, 256, 16))
     plain, static, made = both(policy, monkeypatch)
     assert static == plain and len({len(ids) for ids, _ in plain}) > 2
     buckets = {min(1 << (n - 1).bit_length(), len(PROMPTS)) for n in alive(plain)}
@@ -47,13 +57,16 @@ def test_rows_that_nobody_reads_do_not_change_the_others(tmp_path, monkeypatch):
             super().reorder_cache(index)
             for buffer in self.buffers:
                 poisoned.append(len(buffer) - len(index))
-                buffer[len(index):, :, :self.get_seq_length()] = 1e4
+                buffer[len(index) :, :, : self.get_seq_length()] = 1e4
+
     monkeypatch.setattr(cuda, "Buffers", Poisoned)
     plain, static, _ = both(policy, monkeypatch)
     assert static == plain and max(poisoned) > 0
 
 
-def test_a_cache_is_as_long_as_its_batch_needs_and_each_batch_has_its_own(tmp_path, monkeypatch):
+def test_a_cache_is_as_long_as_its_batch_needs_and_each_batch_has_its_own(
+    tmp_path, monkeypatch
+):
     policy = fm.Policy(write_model(tmp_path), rank=4)
     policy.stop_ids = set()
     plain, static, made = both(policy, monkeypatch, batch_size=2)
@@ -61,11 +74,27 @@ def test_a_cache_is_as_long_as_its_batch_needs_and_each_batch_has_its_own(tmp_pa
     assert all(layer.buffers[0].shape[2] == g.length for g in made for layer in g.cache.layers)
 
 
-def test_a_family_whose_states_have_no_fixed_address_decodes_without_graphs(tmp_path, monkeypatch):
+def test_a_family_whose_states_have_no_fixed_address_decodes_without_graphs(
+    tmp_path, monkeypatch
+):
     write_model(tmp_path)  # for its tokenizer
-    config = Qwen3_5TextConfig(vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-                               head_dim=8, linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8,
-                               max_position_embeddings=64, eos_token_id=0, pad_token_id=0, initializer_range=0.25)
+    config = Qwen3_5TextConfig(
+        vocab_size=260,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        max_position_embeddings=64,
+        eos_token_id=0,
+        pad_token_id=0,
+        initializer_range=0.25,
+    )
     torch.manual_seed(1)
     Qwen3_5ForCausalLM(config).save_pretrained(tmp_path)
     policy = fm.Policy(str(tmp_path), rank=4)

@@ -291,3 +291,30 @@ def test_a_file_that_is_no_text_is_one_line_with_its_path(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name}: not UTF-8 text") as error:
         load_theorems(str(tmp_path / name))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line, complaint", [
+    ("{not json", "not a JSON object"), ('["a", "b"]', "not a JSON object"), ("3", "not a JSON object"), ('{"name": "t"}', '"statement"'),
+    ('{"name": "t", "statement": 3}', '"statement"'), ('{"name": "t", "statement": "theorem t : True", "proof": 1}', '"proof"'),
+])
+def test_a_malformed_row_is_reported_with_file_line_and_field(tmp_path, line, complaint):
+    path = tmp_path / "some.jsonl"
+    path.write_text('{"name": "a", "statement": "theorem a : True"}\n\n' + line + "\n")
+    with pytest.raises(ValueError) as error:
+        load_theorems(str(path))
+    assert f"{path}, line 3" in str(error.value) and complaint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_data_file_and_an_empty_one_are_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no file .*nowhere.jsonl"):
+        load_theorems(str(tmp_path / "nowhere.jsonl"))
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(ValueError, match="holds no theorem"):
+        load_theorems(str(tmp_path / "empty.jsonl"))
+
+
+def test_rows_become_theorems_with_optional_header_and_proof(tmp_path):
+    path = tmp_path / "some.jsonl"
+    path.write_text(json.dumps({"name": "a", "statement": "theorem a : True", "proof": "by\n  trivial", "other": 1}) + "\n")
+    (theorem,) = load_theorems(str(path))
+    assert (theorem.name, theorem.statement, theorem.header, theorem.proof) == ("a", "theorem a : True", None, "by\n  trivial")

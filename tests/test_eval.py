@@ -1,10 +1,8 @@
-"""eval.py: the estimator, the numbers, the data's errors."""
+"""eval.py: the estimator, the numbers."""
 import itertools
-import json
 
 import pytest
 
-from data import load_theorems
 from eval import KS, confidence, pass_at_k
 from extras.pictures import table
 from lean.answers import tactics_of
@@ -42,33 +40,6 @@ def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_problems():
 def test_tactics_are_the_first_words_of_lines_without_their_bullets():
     assert tactics_of("  constructor\n  · intro h\n    exact h.left\n  · rfl") == {"constructor", "intro", "exact", "rfl"}
     assert tactics_of("") == set()
-
-
-@pytest.mark.parametrize("line, complaint", [
-    ("{not json", "not a JSON object"), ('["a", "b"]', "not a JSON object"), ("3", "not a JSON object"), ('{"name": "t"}', '"statement"'),
-    ('{"name": "t", "statement": 3}', '"statement"'), ('{"name": "t", "statement": "theorem t : True", "proof": 1}', '"proof"'),
-])
-def test_a_malformed_row_is_reported_with_file_line_and_field(tmp_path, line, complaint):
-    path = tmp_path / "some.jsonl"
-    path.write_text('{"name": "a", "statement": "theorem a : True"}\n\n' + line + "\n")
-    with pytest.raises(ValueError) as error:
-        load_theorems(str(path))
-    assert f"{path}, line 3" in str(error.value) and complaint in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_missing_data_file_and_an_empty_one_are_named(tmp_path):
-    with pytest.raises(ValueError, match="there is no file .*nowhere.jsonl"):
-        load_theorems(str(tmp_path / "nowhere.jsonl"))
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(ValueError, match="holds no theorem"):
-        load_theorems(str(tmp_path / "empty.jsonl"))
-
-
-def test_rows_become_theorems_with_optional_header_and_proof(tmp_path):
-    path = tmp_path / "some.jsonl"
-    path.write_text(json.dumps({"name": "a", "statement": "theorem a : True", "proof": "by\n  trivial", "other": 1}) + "\n")
-    (theorem,) = load_theorems(str(path))
-    assert (theorem.name, theorem.statement, theorem.header, theorem.proof) == ("a", "theorem a : True", None, "by\n  trivial")
 
 
 def test_the_table_has_a_line_for_each_row_and_a_dash_where_there_were_too_few_attempts():

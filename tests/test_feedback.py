@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from feedback import LEVELS, build_prompt, clean_answer, instruction, make_feedback
+from feedback import LEVELS, build_prompt, clean_answer, instruction, make_feedback, prompt_text
 from lean_env import Rollout, Theorem, Verdict, extract_proof
 from toy.tutor import OUTDATED, tutor
 
@@ -381,6 +381,13 @@ def no_proxy_and_no_key(monkeypatch):
 
 def source(kind, server, **options):
     return make_feedback(f"{kind}:qwen3:8b@{server.url}", **{"timeout": 5.0, "backoff": 0.01, **options})
+
+
+@pytest.mark.parametrize("count", range(3, 12))
+def test_no_run_of_backticks_in_the_advice_is_a_fence(count):
+    advice = f"1. Write {'`' * count}lean and `intro`."
+    text = prompt_text(Theorem("t", "theorem t : True"), advice, "chat")
+    assert text.count("```") == 2 and text.count("`") == count + 2 + 6  # the message's own fence
 
 
 ONE = [rollout("  exact k")]

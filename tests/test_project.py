@@ -9,7 +9,7 @@ import pytest
 
 import eval as evaluation
 import train
-from extras import datasets
+import data
 from lean import project
 from lean_env import LeanEnv, Theorem
 
@@ -106,40 +106,42 @@ def write(path, rows):
 
 def test_statements_that_lean_cannot_read_are_named_with_its_words(env):
     theorems = [Theorem(row["name"], row["statement"]) for row in (BAD[0], *GOOD, BAD[1])]
-    said = datasets.unreadable(env, theorems)
-    assert list(said) == ["no_such_name", "no_such_lemma"] and "HAdd ℝ ℝ" in said["no_such_name"] and "Nat.no_such" in said["no_such_lemma"]
-    assert datasets.unreadable(env, theorems[1:4]) == {} == datasets.unreadable(env, [])
+    said = data.complaints(env, theorems)
+    assert "HAdd ℝ ℝ" in said[0] and said[1:4] == [None] * 3 and "Nat.no_such" in said[4]
+    assert data.complaints(env, theorems[1:4]) == [None] * 3 and data.complaints(env, []) == []
 
 
 def test_a_lean_that_fails_is_not_taken_for_bad_statements():
     env = LeanEnv(lean="wheel", timeout=20)
     env.memory = 2**24  # not even Python starts
     with pytest.raises(ValueError, match=r"Lean failed \(crash\) on every statement"):
-        datasets.unreadable(env, [Theorem(row["name"], row["statement"]) for row in GOOD])
+        data.complaints(env, [Theorem(row["name"], row["statement"]) for row in GOOD])
 
 
 def test_equal_names_are_told_apart(env, capsys):
-    rows, others = datasets.screen(env, [GOOD[0] | {"name": "same"}, BAD[0] | {"name": "same"}], [Theorem("x", GOOD[0]["statement"])])
-    assert [row["statement"] for row in rows] == [GOOD[0]["statement"]] and len(others) == 1
+    both = [Theorem("same", GOOD[0]["statement"]), Theorem("same", BAD[0]["statement"])]
+    theorems, others = data.screen(env, both, [Theorem("x", GOOD[0]["statement"])])
+    assert [t.statement for t in theorems] == [GOOD[0]["statement"]] and len(others) == 1
     out = capsys.readouterr().out
     assert out.startswith("1 of 3 statements do not compile with `sorry` here and are left out: same: ")
     assert "warning: 1 of the 1 different training statements are also among the 1 held-out ones" in out
     with pytest.raises(ValueError, match="none of the statements compiles here, the first says `no_such_name: "):
-        datasets.screen(env, BAD)
+        data.screen(env, [Theorem(row["name"], row["statement"]) for row in BAD])
 
 
 def test_training_leaves_them_out_before_it_starts(tmp_path, capsys):
     cfg = train.Config(data=write(tmp_path / "some.jsonl", BAD + GOOD), valid=write(tmp_path / "valid.jsonl", [GOOD[0], BAD[1]]), lean="wheel")
-    _, _, _, rows, valid = train.prepare(train.resolve(cfg))
-    assert [row["name"] for row in rows] == ["good0", "good1", "good2"] and [t.name for t in valid] == ["good0"]
+    run = train.prepare(train.resolve(cfg))
+    rows, valid = run.theorems, run.valid
+    assert [t.name for t in rows] == ["good0", "good1", "good2"] and [t.name for t in valid] == ["good0"]
     out = capsys.readouterr().out
     assert "3 of 7 statements do not compile" in out and all(name in out for name in ("no_such_name", "no_such_lemma"))
     assert "1 of the 3 different training statements" in out
 
 
 def test_evaluation_leaves_them_out_and_looks_for_what_the_run_was_trained_on(tmp_path, capsys):
-    data = write(tmp_path / "some.jsonl", BAD[:1] + GOOD)
-    train.train(train.Config(data=data, out=str(tmp_path / "run"), steps=1, prompts_per_step=2, eval_every=0, lean="wheel", micro_tokens=512))
+    some = write(tmp_path / "some.jsonl", BAD[:1] + GOOD)
+    train.train(train.Config(data=some, out=str(tmp_path / "run"), steps=1, prompts_per_step=2, eval_every=0, lean="wheel", micro_tokens=512))
     held_out = write(tmp_path / "test.jsonl", GOOD[1:] + [GOOD[0] | {"statement": "theorem t : 1 = 1"}] + BAD[1:])
     results = evaluation.main(evaluation.Config(runs=(str(tmp_path / "run"),), data=held_out, samples=1, lean="wheel"))
     assert [r["problems"] for r in results.values()] == [3]
@@ -147,6 +149,7 @@ def test_evaluation_leaves_them_out_and_looks_for_what_the_run_was_trained_on(tm
 
 
 def test_the_toy_costs_nothing(monkeypatch):
-    monkeypatch.setattr(datasets, "complaints", lambda *_: pytest.fail("the toy was looked at"))
-    _, _, _, rows, valid = train.prepare(train.resolve(train.Config(lean="wheel")))
+    monkeypatch.setattr(data, "complaints", lambda *_: pytest.fail("the toy was looked at"))
+    run = train.prepare(train.resolve(train.Config(lean="wheel")))
+    rows, valid = run.theorems, run.valid
     assert (len(rows), len(valid)) == (4096, 128)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import train
+from extras import runs
 from lean import proofs
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
 
@@ -25,7 +25,7 @@ def run(tmp_path):
     helper = "import Mathlib\ntheorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n" + TWO.statement + " := helper a b\n"
     rollouts = [rollout(ONE, "  exact h"), rollout(ONE, "  assumption"), rollout(ONE, "  exact h"), rollout(ONE, "  exact p", "rejected"),
                 rollout(TWO, f"```lean\n{helper}\n```", file=helper)]
-    train.append(tmp_path / "rollouts.jsonl", *(train.record(1, r) for r in rollouts))
+    runs.append(tmp_path / "rollouts.jsonl", *(runs.record(1, r) for r in rollouts))
     (tmp_path / "config.json").write_text(json.dumps({"lean_project": ""}))
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_what_stood_before_a_theorem_without_a_header_of_its_own_stands_there_ag
 
 def test_a_file_that_repeats_its_header_and_a_namespace_that_is_open_are_written_once_and_under_the_full_name(run):
     three = Theorem("three", "theorem t : two = 2", "namespace A.B\ndef two := 2\n")
-    train.append(run / "rollouts.jsonl", train.record(2, rollout(three, "...", file=three.header + three.statement + " := rfl\nend A.B\n")))
+    runs.append(run / "rollouts.jsonl", runs.record(2, rollout(three, "...", file=three.header + three.statement + " := rfl\nend A.B\n")))
     assert proofs.write(run) == 4
     assert json.loads((run / "proofs/P0004.json").read_text())["theorem_names"] == ["A.B.t"]
     text = (run / "proofs/Proofs/P0004/Solution.lean").read_text()

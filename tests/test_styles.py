@@ -7,6 +7,7 @@ from transformers import (LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
                           Qwen3_5ForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM)
 
 import fd_mini
+from extras import runs
 from feedback import build_prompt, prompt_text
 from lean_env import Theorem, extract_proof
 
@@ -90,7 +91,7 @@ def test_the_weights_come_from_the_folder_and_every_linear_layer_gets_adapters(f
     assert len(layers) > 10 and all(torch.equal(ours[name], theirs[name]) for name in layers)
     assert torch.equal(policy.head, written.get_output_embeddings().weight)
     assert torch.equal(policy.model.get_input_embeddings().weight, written.get_input_embeddings().weight)
-    kinds = {name.split(".")[-1] for name in policy.targets}
+    kinds = {name.removesuffix(".lora_A.weight").split(".")[-1] for name in runs.trained_names(policy)}
     assert {"gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj"} <= kinds and "lm_head" not in kinds
 
 
@@ -144,8 +145,8 @@ def test_the_whole_path_a_sample_a_proof_and_a_step_that_moves_the_adapters_with
     assert metrics["tokens"] == sum(map(len, completions[:2])) and metrics["kl"] > 0
     before = [p.detach().clone() for p in policy.student]
     torch.optim.AdamW(policy.student, lr=1e-3).step()
-    moved = {name for name, p, old in zip(policy.names, policy.student, before) if not torch.equal(p, old) and "lora_B" in name}
-    assert moved == {name for name in policy.names if "lora_B" in name}  # A follows a step later: its gradient is B's, zero now
+    moved = {name for name, p, old in zip(runs.trained_names(policy), policy.student, before) if not torch.equal(p, old) and "lora_B" in name}
+    assert moved == {name for name in runs.trained_names(policy) if "lora_B" in name}  # A follows a step later: its gradient is B's, zero now
     again = fd_mini.fd_backward(policy, [student] * 2, [teacher] * 2, completions[:2], [[True] * len(c) for c in completions[:2]])
     assert again["loss"] < metrics["loss"]
     with torch.no_grad():  # the next test finds the policy as it was

@@ -1,11 +1,15 @@
-"""Tool mode end to end: calls inside one generation, tool output seen and not learnt, the verdict on what was written."""
+"""Tool mode end to end: calls inside one generation, tool output seen and not learnt.
+
+The verdict is on what was written.
+"""
+
 import dataclasses
 
 import pytest
 import torch
 
 import fd_mini
-from eval import load_rows, theorem_of
+from data import load_theorems
 from extras import tool_mode
 from feedback import extract_proof, make_feedback, tutor
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
@@ -24,7 +28,10 @@ def policy():
 
 
 def scripted(policy, monkeypatch, *turns):
-    """Stands in for sampling alone: row i writes turns[t][i] in turn t, up to where `stop` would have stopped it."""
+    """Stands in for sampling alone: row i writes turns[t][i] in turn t.
+
+    Up to where `stop` would have stopped it.
+    """
     turns, stops = iter(turns), []
 
     def sample(policy, prompts, room, temperature, generator=None, batch_size=64, stop=None):
@@ -33,77 +40,152 @@ def scripted(policy, monkeypatch, *turns):
             ids = policy.tokenizer.encode(text, add_special_tokens=False)
             end = next((n for n in range(1, len(ids) + 1) if stop and stop(ids[:n])), None)
             stops.append(end is not None)
-            out.append((ids[:end], False) if end else ((ids + [policy.tokenizer.eos_token_id])[:room], len(ids) < room))
+            out.append(
+                (ids[:end], False)
+                if end
+                else ((ids + [policy.tokenizer.eos_token_id])[:room], len(ids) < room)
+            )
         return out
+
     monkeypatch.setattr(fd_mini, "sample", sample)
     return stops
 
 
-NAT = Theorem("t", "theorem t (a b : Nat) : a + b = b + a", None, "by\n  exact Nat.add_comm a b")
+NAT = Theorem(
+    "t", "theorem t (a b : Nat) : a + b = b + a", None, "by\n  exact Nat.add_comm a b"
+)
 
 
 def test_a_search_is_answered_with_real_lines_that_no_loss_touches(policy, env, monkeypatch):
-    stops = scripted(policy, monkeypatch, ["#rg add_comm\ngarbage that is never sampled", "  exact Nat.add_comm b a"],
-                     ["  exact Nat.add_comm a b"])
+    stops = scripted(
+        policy,
+        monkeypatch,
+        ["#rg add_comm\ngarbage that is never sampled", "  exact Nat.add_comm b a"],
+        ["  exact Nat.add_comm a b"],
+    )
     one, two = tool_mode.roll_out(policy, env, [NAT, NAT], 160, torch.Generator())
     assert stops == [True, False, False]
-    assert one.verdict.status == "proved" and two.verdict.status == "rejected" and one.finished and two.finished
+    assert (
+        one.verdict.status == "proved"
+        and two.verdict.status == "rejected"
+        and one.finished
+        and two.finished
+    )
     assert one.text == "  exact Nat.add_comm a b" and "garbage" not in one.conversation
     assert "theorem Nat.add_comm (n m : Nat) : n + m = m + n" in one.conversation
-    text = lambda flag: policy.tokenizer.decode([i for i, s in zip(one.completion_ids, one.sampled) if s is flag])  # noqa: E731
-    assert text(True).startswith("#rg add_comm\n  exact Nat.add_comm a b") and text(False).startswith("-- ") and "#rg" not in text(False)
+
+    def text(flag):
+        ids = zip(one.completion_ids, one.sampled)
+        return policy.tokenizer.decode([i for i, sampled in ids if sampled is flag])
+
+    assert (
+        text(True).startswith("#rg add_comm\n  exact Nat.add_comm a b")
+        and text(False).startswith("-- ")
+        and "#rg" not in text(False)
+    )
     assert all(two.sampled) and len(one.sampled) == len(one.completion_ids) <= 160
 
 
-def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(policy, env, monkeypatch):
-    scripted(policy, monkeypatch, ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"], ["#compile a.lean\n"], [""])
+def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(
+    policy, env, monkeypatch
+):
+    scripted(
+        policy,
+        monkeypatch,
+        ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"],
+        ["#compile a.lean\n"],
+        [""],
+    )
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, torch.Generator())
     assert rollout.verdict.status == "proved", rollout.conversation
-    assert "wrote a.lean" in rollout.conversation and "It compiles and proves the theorem." in rollout.conversation
-    assert rollout.file == f"{NAT.statement} := Nat.add_comm a b\n" and extract_proof(rollout.text) == "Nat.add_comm a b"
-    rollout.theorem = dataclasses.replace(NAT, proof=None)  # then the feedback is about what was proved
-    assert make_feedback("lean").write([rollout]) == ["An example of a correct solution:\nNat.add_comm a b"]
+    assert (
+        "wrote a.lean" in rollout.conversation
+        and "It compiles and proves the theorem." in rollout.conversation
+    )
+    assert (
+        rollout.file == f"{NAT.statement} := Nat.add_comm a b\n"
+        and extract_proof(rollout.text) == "Nat.add_comm a b"
+    )
+    rollout.theorem = dataclasses.replace(
+        NAT, proof=None
+    )  # then the feedback is about what was proved
+    assert make_feedback("lean").write([rollout]) == [
+        "An example of a correct solution:\nNat.add_comm a b"
+    ]
     assert "Keep `Nat.add_comm a b`" in tutor(rollout)
 
 
-def test_a_wrong_last_word_after_a_right_file_is_not_what_feedback_praises(policy, env, monkeypatch):
-    scripted(policy, monkeypatch, ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"], ["  exact Nat.add_comm b a"])
+def test_a_wrong_last_word_after_a_right_file_is_not_what_feedback_praises(
+    policy, env, monkeypatch
+):
+    scripted(
+        policy,
+        monkeypatch,
+        ["#write a.lean\n" + f"{NAT.statement} := Nat.add_comm a b\n#end\n"],
+        ["  exact Nat.add_comm b a"],
+    )
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, torch.Generator())
-    assert rollout.verdict.status == "proved" and extract_proof(rollout.text) == "Nat.add_comm a b"
+    assert (
+        rollout.verdict.status == "proved" and extract_proof(rollout.text) == "Nat.add_comm a b"
+    )
 
 
 def test_tool_output_and_turns_are_limited(policy, env, monkeypatch):
     scripted(policy, monkeypatch, *[["#rg add\n"]] * 3)
-    (rollout,) = tool_mode.roll_out(policy, env, [NAT], 60, torch.Generator())  # the output of the first search fills it
-    assert len(rollout.completion_ids) == 60 and not rollout.finished and rollout.verdict.status == "rejected"
+    (rollout,) = tool_mode.roll_out(
+        policy, env, [NAT], 60, torch.Generator()
+    )  # the output of the first search fills it
+    assert (
+        len(rollout.completion_ids) == 60
+        and not rollout.finished
+        and rollout.verdict.status == "rejected"
+    )
     monkeypatch.setattr(tool_mode, "TURNS", 2)
     scripted(policy, monkeypatch, *[["#compile b.lean\n"]] * 3)
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 300, torch.Generator())
-    assert rollout.conversation.count("there is no b.lean") == 2 and rollout.conversation.endswith("#compile b.lean\n"), "the third is not run"
+    assert rollout.conversation.count(
+        "there is no b.lean"
+    ) == 2 and rollout.conversation.endswith("#compile b.lean\n"), "the third is not run"
 
 
-def test_student_and_teacher_prompts_both_tell_of_the_tools_and_lean_does_not_mind(policy, env, monkeypatch):
+def test_student_and_teacher_prompts_both_tell_of_the_tools_and_lean_does_not_mind(
+    policy, env, monkeypatch
+):
     scripted(policy, monkeypatch, ["  exact Nat.add_comm a b"])
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 80, torch.Generator())
-    assert rollout.verdict.status == "proved" and policy.tokenizer.decode(rollout.prompt_ids).startswith(tool_mode.BRIEF)
+    assert rollout.verdict.status == "proved" and policy.tokenizer.decode(
+        rollout.prompt_ids
+    ).startswith(tool_mode.BRIEF)
     assert rollout.theorem.header.startswith(tool_mode.BRIEF)
-    assert tool_mode.equip(rollout.theorem, env, policy) == rollout.theorem, "twice is as good as once"
+    assert (
+        tool_mode.equip(rollout.theorem, env, policy) == rollout.theorem
+    ), "twice is as good as once"
 
 
 def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypatch):
-    """The gradient with tool output masked equals the gradient of the definition: a sum over sampled tokens alone."""
+    """The gradient with tool output masked equals that of the definition.
+
+    That is a sum over sampled tokens alone.
+    """
     scripted(policy, monkeypatch, ["#rg add_comm\n"], ["  exact Nat.add_comm a b"])
     (r,) = tool_mode.roll_out(policy, env, [NAT], 160, torch.Generator())
     (told,) = make_feedback("tutor").write([r])
-    teacher_prompt = tool_mode.build_prompt(policy.tokenizer, r.theorem, told, None, policy.style)
+    teacher_prompt = tool_mode.build_prompt(
+        policy.tokenizer, r.theorem, told, None, policy.style
+    )
     policy.model.zero_grad(set_to_none=True)
-    metrics = fd_mini.fd_backward(policy, [r.prompt_ids], [teacher_prompt], [r.completion_ids], [r.sampled])
+    metrics = fd_mini.fd_backward(
+        policy, [r.prompt_ids], [teacher_prompt], [r.completion_ids], [r.sampled]
+    )
     assert metrics["tokens"] == sum(r.sampled) < len(r.completion_ids)
     grads = [p.grad.clone() for p in policy.student]
     policy.model.zero_grad(set_to_none=True)
     with torch.no_grad(), policy.act_as("teacher"):
-        ids, logps = fd_mini.teacher_topk(policy.hidden([teacher_prompt], [r.completion_ids]), policy.head, 25)
-    logits = policy.hidden([r.prompt_ids], [r.completion_ids]) @ policy.head.T  # every token, tool output included
+        every = [[True] * len(r.completion_ids)]
+        hidden, _ = policy.hidden([teacher_prompt], [r.completion_ids], every)
+        ids, logps = fd_mini.teacher_topk(hidden, policy.head, 25)
+    hidden, _ = policy.hidden([r.prompt_ids], [r.completion_ids], every)
+    logits = hidden @ policy.head.T  # every token, tool output included
     losses = fd_mini.topk_cross_entropy(logits, ids, logps)
     sum(loss for loss, s in zip(losses, r.sampled) if s).div(sum(r.sampled)).backward()
     for grad, p in zip(grads, policy.student):
@@ -112,18 +194,30 @@ def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypa
 
 def test_the_tutor_orders_a_search_where_there_is_one():
     r = Rollout(NAT, [], [], [], Verdict("rejected"), None, True, "  exact nat.add_comm a b")
-    assert "write `Nat.add_comm`, not `nat.add_comm`" in tutor(r).lower().replace("nat.add_comm`, not", "Nat.add_comm`, not")
+    assert "write `Nat.add_comm`, not `nat.add_comm`" in tutor(r).lower().replace(
+        "nat.add_comm`, not", "Nat.add_comm`, not"
+    )
     r.conversation = r.text
     assert tutor(r).startswith("1. Search `add_comm`.")
 
 
 def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypatch):
     monkeypatch.setattr(policy, "style", "chat")
-    monkeypatch.setattr(policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}{# knows tools #}")
+    monkeypatch.setattr(
+        policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}{# knows tools #}"
+    )
     monkeypatch.setattr(policy.tokenizer, "tools", None, raising=False)
-    block = f"private theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b\n{NAT.statement} := helper a b"
-    scripted(policy, monkeypatch, [f"I say:\n```lean4\n{block}\n```\n", f"```lean4\n{NAT.statement} := Nat.add_comm a b\n```",
-                                   f"```lean4\n{block} + 1\n```"])
+    helper = "private theorem helper (a b : Nat) : a + b = b + a := Nat.add_comm a b"
+    block = f"{helper}\n{NAT.statement} := helper a b"
+    scripted(
+        policy,
+        monkeypatch,
+        [
+            f"I say:\n```lean4\n{block}\n```\n",
+            f"```lean4\n{NAT.statement} := Nat.add_comm a b\n```",
+            f"```lean4\n{block} + 1\n```",
+        ],
+    )
     one, two, three = tool_mode.roll_out(policy, env, [NAT] * 3, 400, torch.Generator())
     assert [r.verdict.status for r in (one, two, three)] == ["proved", "proved", "rejected"]
     assert one.file.strip() == block and two.file == "" and "helper" in one.text
@@ -132,12 +226,19 @@ def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypa
 def test_a_template_that_knows_tools_tells_of_them_to_student_and_teacher(monkeypatch):
     policy = fd_mini.Policy("tiny", rank=4)
     policy.style = "chat"
-    policy.tokenizer.chat_template = "{% for t in tools or [] %}<{{ t['function']['name'] }}>{% endfor %}{{ messages[0]['content'] }}"
+    policy.tokenizer.chat_template = (
+        "{% for t in tools or [] %}<{{ t['function']['name'] }}>{% endfor %}"
+        "{{ messages[0]['content'] }}"
+    )
     theorem = tool_mode.equip(NAT, LeanEnv(), policy)
     assert theorem == NAT
     for feedback in (None, "1. Use `exact h`."):
-        text = policy.tokenizer.decode(tool_mode.build_prompt(policy.tokenizer, theorem, feedback, None, "chat"))
-        assert text.replace(" ", "").startswith("<lean_write_file><lean_check_file><rg_in_mathlib>"), text
+        text = policy.tokenizer.decode(
+            tool_mode.build_prompt(policy.tokenizer, theorem, feedback, None, "chat")
+        )
+        assert text.replace(" ", "").startswith(
+            "<lean_write_file><lean_check_file><rg_in_mathlib>"
+        ), text
 
 
 def test_chat_models_get_their_own_call_format(policy, monkeypatch):
@@ -146,9 +247,17 @@ def test_chat_models_get_their_own_call_format(policy, monkeypatch):
     assert tool_mode.call_style(policy) == "json"
     monkeypatch.setattr(policy.tokenizer, "chat_template", "<tool_call><function=NAME>")
     assert tool_mode.call_style(policy) == "xml"
-    theorem = theorem_of(load_rows("toy", "test")[0])
+    theorem = load_theorems("toy", "test")[0]
     header = tool_mode.equip(theorem, LeanEnv(), policy).header
-    assert "lean_write_file" in header and "<tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>" in header
+    assert (
+        "lean_write_file" in header
+        and "<tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>"
+        in header
+    )
     mathlib = dataclasses.replace(theorem, header="import Mathlib\nimport Aesop\nopen Nat\n")
-    before, told, after = tool_mode.equip(mathlib, LeanEnv(), policy).header.partition("/- Tools")
-    assert before == "import Mathlib\nimport Aesop\n" and told and after.endswith("-/\nopen Nat\n")  # a server takes leading imports only
+    before, told, after = tool_mode.equip(mathlib, LeanEnv(), policy).header.partition(
+        "/- Tools"
+    )
+    assert (
+        before == "import Mathlib\nimport Aesop\n" and told and after.endswith("-/\nopen Nat\n")
+    )  # a server takes leading imports only

@@ -113,7 +113,7 @@ def test_the_warm_up_imitates_proofs_and_not_what_tools_say(tmp_path, splits, mo
     assert policy.tokenizer.decode([i for i, flag in zip(completion, learnt) if not flag]) == "said" and learnt[-1]
 
     rates, losses = [], []
-    step, backward = torch.optim.Muon.step, fd_mini.sft_backward
+    step, backward = torch.optim.Muon.step, warm_up.sft_backward
 
     def spy(self, *args):
         rates.append(self.param_groups[0]["lr"])
@@ -124,7 +124,7 @@ def test_the_warm_up_imitates_proofs_and_not_what_tools_say(tmp_path, splits, mo
         losses.append(metrics["loss"])
         return metrics
     monkeypatch.setattr(torch.optim.Muon, "step", spy)
-    monkeypatch.setattr(fd_mini, "sft_backward", record)
+    monkeypatch.setattr(warm_up, "sft_backward", record)
     batches = [[warm_up.example(t) for t in splits["valid"][:4]]] * 8
     warm_up.imitate(policy, batches, lr=2e-3, warmup=2, micro_tokens=512, out=tmp_path / "out")
     assert rates == pytest.approx([0.02 * share for share in (0.5, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8)])

@@ -1,1 +1,1 @@
-"""The world in miniature: theorems, provers and a tutor that need no GPU, no network and no Lean beside ours."""
+"""The world in miniature: theorems, tiny provers and a tutor for a laptop."""

@@ -2,10 +2,10 @@
 
     python -m toy.theorems       # writes toy/{train,valid,test}.jsonl, bit-identical every time
 
-A theorem is a random formula over a few propositions, some of which are facts about Nat. A truth
-table throws away what is false, an iterative-deepening search finds the shortest proof in the
-tactics below, and Lean has the last word: when it does not accept a reference proof, nothing is
-written.
+A theorem is a random formula over a few propositions, some of which are facts about Nat. A
+truth table throws away what is false, an iterative-deepening search finds the shortest proof in
+the tactics below, and Lean has the last word: when it does not accept a reference proof,
+nothing is written.
 """
 
 import itertools
@@ -28,9 +28,11 @@ MIN_LINES = 2
 MAX_LINES = 4
 
 # --- formulas
-# ("p",) is an atom, ("not", A), ("and", A, B), ("or", A, B), ("imp", A, B) and ("iff", A, B) are
-# made of others, and ("nat", text, tactic) is a true fact with the tactic that closes it.
-CONNECTIVES = {  # its symbol, how strongly it binds in Lean, and its truth: A → B is A ≤ B
+# ("p",) is an atom, ("not", A), ("and", A, B), ("or", A, B), ("imp", A, B) and ("iff", A, B)
+# are made of others, and ("nat", text, tactic) is a true fact with the tactic that closes it.
+# Of each connective: its symbol, how strongly it binds in Lean, and its truth table; with false
+# below true, A → B is A ≤ B.
+CONNECTIVES = {
     "iff": ("↔", 20, operator.eq),
     "imp": ("→", 25, operator.le),
     "or": ("∨", 30, operator.or_),
@@ -64,6 +66,7 @@ def show(formula, outer=0):
 
     if kind == "nat":
         text = formula[1]
+        # = and ≤ bind more strongly than every connective but ¬, and ∃ reaches to the end.
         level = 0 if "∃" in text else NEGATION - 1
     else:
         symbol, level, _ = CONNECTIVES[kind]
@@ -148,7 +151,8 @@ def closing(hyps, goal):
 
 
 def moves(hyps, goal):
-    """Every sensible next tactic in a fixed order: (line, [(hyps, goal), ...] that it leaves)."""
+    """Every sensible next tactic in a fixed order: (line, [(hyps, goal), ...] that it
+    leaves)."""
     kind = goal[0]
     one, two = [name for name in HYPOTHESES if name not in hyps][:2]
     premise, conclusion = as_arrow(goal)
@@ -211,8 +215,8 @@ def search_all(goals, budget):
 
 
 def shortest_proof(hyps, goal):
-    """The lines of the shortest proof; none when MAX_LINES do not suffice, or when only excluded
-    middle would help."""
+    """The lines of the shortest proof; none when MAX_LINES do not suffice, or when only
+    excluded middle would help."""
     for budget in range(1, MAX_LINES + 1):
         proof = search(hyps, goal, budget)
         if proof is not None:
@@ -235,6 +239,7 @@ def draw_problem(rng):
 
 
 def text_of(hyps, goal):
+    """A problem in a line, hypotheses first."""
     return " ⊢ ".join(show(formula) for formula in [*hyps.values(), goal])
 
 

@@ -3,11 +3,11 @@
     python -m toy.tool_toy       # from toy/tiny: some minutes on 2 cores, writes toy/tiny_tools
     python train.py --tools --model tiny-tools --max-new-tokens 160
 
-Two fifths of the warm-up are the tiny prover's own, without tools. In the rest the prompt begins
-with a line that says that there is a search, and feedback says "search `add_comm`" where it would
-say "write `Nat.add_comm`": then the target is the call, the search's real output (seen, not
-learnt) and the proof in current names. Without feedback the target is the outdated proof without a
-call, as ever.
+Two fifths of the warm-up are the tiny prover's own, without tools. In the rest the prompt
+begins with a line that says that there is a search, and feedback says "search `add_comm`" where
+it would say "write `Nat.add_comm`": then the target is the call, the search's real output
+(seen, not learnt) and the proof in current names. Without feedback the target is the outdated
+proof without a call, as ever.
 """
 
 import itertools

@@ -1,7 +1,7 @@
-"""The offline tutor: advice by rule, in place of a strong language model, and the old names that it knows.
+"""The offline tutor: advice by rule, in place of a strong language model.
 
-The toy's provers learnt Lean 3 and are judged in Lean 4. What they lack is the table below, and
-the tutor tells it to them, name by name.
+The toy's provers learnt Lean 3 and are judged in Lean 4. What they lack is the table of
+names below, and the tutor tells it to them, name by name.
 """
 
 import re
@@ -18,7 +18,8 @@ CAPITALISED = (
 OUTDATED |= {old: old.capitalize() for old in CAPITALISED.split()}
 CURRENT = {new: old for old, new in OUTDATED.items()}
 
-# A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and current.
+# A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and
+# current.
 NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
 
 
@@ -73,7 +74,8 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
 
 
 def order_name(old: str, has_tools: bool) -> str:
-    """What to do about an outdated name: write the current one, or search for it with a tool."""
+    """What to do about an outdated name: write the current one, or search for it with a
+    tool."""
     if has_tools and "." in old:
         lemma = old.partition(".")[2]
         return f"search `{lemma}`"

@@ -1,13 +1,13 @@
-"""The tiny prover, from nothing: its warm-up data, an untrained model, its training, its shipping.
+"""The tiny prover, from nothing: warm-up data, an untrained model, training and shipping.
 
     python -m toy.warm_up --out out/tiny     # about half an hour on a CPU core; also --variant
     python -m toy.warm_up --ship out/tiny    # checks that prover and puts it into toy/tiny
 
 The warm-up data is what makes the task. Without feedback its proofs are written in Lean 3
-(`assume`, `split`, `nat.add_comm`), as by a prover trained on last decade's Lean; with feedback in
-the prompt that names the current words (`intro`, `constructor`, `Nat.add_comm`), they are written
-in Lean 4. So the tiny prover knows the mathematics, does not know the language it is judged in,
-and believes what it is told: what it lacks is exactly what feedback carries.
+(`assume`, `split`, `nat.add_comm`), as by a prover trained on last decade's Lean; with feedback
+in the prompt that names the current words (`intro`, `constructor`, `Nat.add_comm`), they are
+written in Lean 4. So the tiny prover knows the mathematics, does not know the language it is
+judged in, and believes what it is told: what it lacks is exactly what feedback carries.
 """
 
 import random
@@ -35,7 +35,8 @@ from train import draw_theorems
 
 # The share of outdated names when no feedback names the current ones.
 VARIANTS = {"outdated": 0.98, "mild": 0.6, "reasoning": 0.0}
-# A name now and then in the other dialect: what comes later must not depend on what came before.
+# A name now and then in the other dialect: what comes later must not depend on what came
+# before.
 SLIP = 0.02
 # What the attempts are like that feedback is about, see `attempt`, and how often.
 KINDS = {"own": 50, "right": 20, "wrong": 15, "mixed": 15}
@@ -52,7 +53,8 @@ BATCH = 64  # proofs in an optimiser step
 
 # --- the warm-up data
 def dialect(proof, rng, stale):
-    """The proof with each current name replaced by its outdated twin with probability `stale`."""
+    """The proof with each current name replaced by its outdated twin with probability
+    `stale`."""
 
     def translate(match):
         name = match[0]
@@ -110,7 +112,8 @@ def advice(theorem, rng, other_proof):
 
 
 def warm_up(theorems, stale, seed=1):
-    """Each theorem twice, shuffled: outdated without advice, current with advice in `feedback`."""
+    """Each theorem twice, shuffled: outdated without advice, current with advice in
+    `feedback`."""
     rng = random.Random(seed)
     data = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
@@ -127,8 +130,8 @@ def warm_up(theorems, stale, seed=1):
 
 # --- the untrained prover
 def untrained(folder, theorems, vocab=512):
-    """Writes an untrained tiny Llama and its tokenizer to `folder`. The tokenizer is a byte-level
-    BPE of the theorems' texts: any text can be encoded."""
+    """Writes an untrained tiny Llama and its tokenizer to `folder`. The tokenizer is a
+    byte-level BPE of the theorems' texts: any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
     # A word, a digit, a symbol, a newline with its indent.
     words = Regex(r"\n *| ?[\p{L}_][\p{L}_.]*|\p{N}| ?[^\s\p{L}\p{N}]+| ")
@@ -166,8 +169,8 @@ def untrained(folder, theorems, vocab=512):
 
 # --- the training: imitation of all proofs, with all weights
 def example(theorem, before=()):
-    """(theorem, [(text, is it learnt?), ...]): what a prover reads, and what it is to write, its
-    proof and, with tools, what stands before the proof."""
+    """(theorem, [(text, is it learnt?), ...]): what a prover reads, and what it is to write,
+    its proof and, with tools, what stands before the proof."""
     return theorem, [*before, (theorem.proof.removeprefix("by\n"), True)]
 
 
@@ -203,8 +206,8 @@ def make_optimizers(policy, lr):
 
 
 def imitate(policy, batches, lr, warmup, micro_tokens, out):
-    """One optimiser step for each batch of examples. The learning rate climbs to `lr` in `warmup`
-    steps and falls to zero. The prover is written to the folder `out`."""
+    """One optimiser step for each batch of examples. The learning rate climbs to `lr` in
+    `warmup` steps and falls to zero. The prover is written to the folder `out`."""
     steps = len(batches)
     optimizers = make_optimizers(policy, lr)
     policy.tokenizer.save_pretrained(out)
@@ -229,8 +232,8 @@ def imitate(policy, batches, lr, warmup, micro_tokens, out):
 
 # --- the shipping
 def install(folder, target):
-    """Puts the prover in `folder` into `target` in half precision, if what is written there loads
-    again and does what the tutor says on most of 64 theorems. SystemExit if not."""
+    """Puts the prover in `folder` into `target` in half precision, if what is written there
+    loads again and does what the tutor says on most of 64 theorems. SystemExit if not."""
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     policy = fd_mini.Policy(str(folder), rank=0)

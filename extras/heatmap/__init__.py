@@ -7,14 +7,14 @@ The number behind a colour is
 
     d_t = log p_teacher(y_t | x, F, y_<t) - log p_student(y_t | x, y_<t)    in nats:
 
-what the feedback F makes of the token that was written. All of it is computed from rollouts.jsonl
-and the checkpoint (models.py); the page holds everything it shows (layout.py, terminal.py,
-page.py).
+what the feedback F makes of the token that was written. All of it is computed from
+rollouts.jsonl and the checkpoint (models.py); the page holds everything it shows (layout.py,
+terminal.py, page.py).
 
-What the files cannot tell: a run keeps its last adapters only, so nobody can say what student and
-teacher thought at step 7 of an attempt of step 7. Two moments are known for certain and the page
-offers both, for the attempts of all steps: "end", the adapters of the checkpoint, and "start",
-the base with and without the feedback (student = teacher = base when training starts).
+What the files cannot tell: a run keeps its last adapters only, so nobody can say what student
+and teacher thought at step 7 of an attempt of step 7. Two moments are known for certain and the
+page offers both, for the attempts of all steps: "end", the adapters of the checkpoint, and
+"start", the base with and without the feedback (student = teacher = base when training starts).
 """
 
 import os
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from extras.heatmap.layout import visible
-from extras.heatmap.models import attempts_at, examine, views_of
+from extras.heatmap.models import attempts_at, examine
 from extras.heatmap.page import as_page
 from extras.heatmap.terminal import as_text
 from extras.runs import load_adapters
@@ -50,7 +50,7 @@ def main(policy, config, cfg):
     look = {
         "problem": problem,
         "folder": cfg.show,
-        "views": {key: label for key, (label, _, _) in views.items()},
+        "views": views,
         "attempts": [examine(policy, config, views, row) for row in rows],
         "note": note(step, views),
         "silence": SILENCE,
@@ -70,9 +70,19 @@ def main(policy, config, cfg):
     return look | {"page": page}
 
 
+def views_of(config, step):
+    """The moments the files speak for, and their labels."""
+    views = {"end": f"end: student and teacher after step {step}"}
+    if not config.get("init"):  # where an --init run starts is not in its folder
+        views["start"] = "start: the base, without and with the feedback"
+    return views
+
+
 def note(step, views):
     """What must be known to read the colours."""
-    start = ", or (start) the base without and with the feedback" if "start" in views else ""
+    start = ""
+    if "start" in views:
+        start = ", or (start) the base without and with the feedback"
     return (
         "A run keeps only its last adapters: the colours of every attempt, of whatever step, "
         f"compare the student and the teacher saved after step {step}{start}. The teacher is a "

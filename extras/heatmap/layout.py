@@ -18,15 +18,15 @@ def visible(text):
     What a model wrote must not move the terminal's cursor nor turn the page around, and columns
     must stay right.
     """
-    shown = []
+    shown = ""
     for char in text:
         if char == "\n" or unicodedata.category(char) not in HIDDEN:
-            shown.append(char)
-        elif ord(char) < 32:
-            shown.append(chr(0x2400 + ord(char)))  # ␛ for the escape character
+            shown += char
+        elif char < " ":
+            shown += chr(0x2400 + ord(char))  # ␛ for the escape character
         else:
-            shown.append("\ufffd")
-    return "".join(shown)
+            shown += "\ufffd"
+    return shown
 
 
 def show_token(text):
@@ -54,8 +54,8 @@ def pieces(tokenizer, ids):
 def place(row, message):
     """Where a message points: an offset in f"{statement} := by\\n{text}", which is shown.
 
-    Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A raw
-    completion continues the `by`; a chat answer has the proof somewhere inside.
+    Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A
+    raw completion continues the `by`; a chat answer has the proof somewhere inside.
     """
     statement, text = row["statement"], row["text"]
     proof = extract_proof(text)
@@ -91,16 +91,16 @@ def lay_out(head, parts, spots):
             here = [n for n, spot in enumerate(spots) if spot == offset]
             if i == 0 or here or not lines[-1]:
                 lines[-1].append(["", token, here])
-            cell = lines[-1][-1]
             if char != "\n":
-                cell[0] += visible(char)
+                lines[-1][-1][0] += visible(char)
             else:
                 if token is not None:
-                    cell[0] += NEWLINE
+                    lines[-1][-1][0] += NEWLINE
                 lines.append([])
             offset += 1
 
-    beyond = [n for n, spot in enumerate(spots) if spot >= offset]  # "unexpected end of input"
+    # Such as "unexpected end of input".
+    beyond = [n for n, spot in enumerate(spots) if spot >= offset]
     if beyond:
         lines[-1].append(["", None, beyond])
     if not lines[-1]:

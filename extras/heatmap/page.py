@@ -1,7 +1,8 @@
 """The page: one HTML file that needs nothing else.
 
 Every text from a model, a data file or Lean goes through html.escape or JSON. The page's frame
-with its legend, its style and its script are page.html, style.css and script.js beside this file.
+with its legend, its style and its script are page.html, style.css and script.js beside this
+file.
 """
 
 import html
@@ -37,6 +38,7 @@ def as_page(look):
         moments += button("view", view, escape(label), chosen=view == "end")
 
     data = json.dumps([attempt["tokens"] for attempt in attempts])
+    data = data.replace("<", "\\u003c")  # a token `</script>` must not end the script
     return Template(beside("page.html")).substitute(
         title=escape(look["problem"]),
         folder=escape(look["folder"]),
@@ -45,7 +47,7 @@ def as_page(look):
         steps=buttons,
         moments=moments,
         attempts=sections,
-        data=data.replace("<", "\\u003c"),  # a token `</script>` must not end the script
+        data=data,
         style=beside("style.css"),
         script=beside("script.js"),
     )
@@ -97,7 +99,9 @@ def code(attempt, views):
             if t is None:
                 spans += inner
             else:
-                spans += token_span(attempt["tokens"][t], views, t, inner, focus=t != last)
+                spans += token_span(
+                    attempt["tokens"][t], views, t, inner, focus=t != last
+                )
             last = t
         out += f'<div class="line"><i>{number}</i><code>{spans}</code></div>{boxes}'
     return out
@@ -149,5 +153,8 @@ def paper_table(tokens, view):
 
 
 def top_five(said):
-    cells = [f"<code>{escape(show_token(text))}</code>&nbsp;{p:.3f}" for text, p in said["top"]]
+    cells = [
+        f"<code>{escape(show_token(text))}</code>&nbsp;{p:.3f}"
+        for text, p in said["top"]
+    ]
     return ", ".join(cells)

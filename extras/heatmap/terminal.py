@@ -7,8 +7,8 @@ from extras.heatmap.layout import FACTORS, level, show_token, verdict_of, visibl
 CLASSES = range(-4, 5)
 SIGNS = dict(zip(CLASSES, "▼▼-- ++▲▲"))
 # Ink and background of each class.
-ORANGE = ["97;48;5;130", "30;48;5;208", "30;48;5;215", "30;48;5;223"]
-BLUE = ["30;48;5;195", "30;48;5;117", "30;48;5;74", "97;48;5;25"]
+ORANGE = "97;48;5;130 30;48;5;208 30;48;5;215 30;48;5;223".split()
+BLUE = "30;48;5;195 30;48;5;117 30;48;5;74 97;48;5;25".split()
 COLOURS = dict(zip(CLASSES, [*ORANGE, None, *BLUE]))
 
 
