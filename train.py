@@ -276,9 +276,8 @@ def train(cfg: Config) -> Path:
 
     with runs.stoppable() as stop:
         for step in range(done + 1, cfg.steps + 1):
-            if (
-                run.valid and (step - 1) % cfg.eval_every == 0
-            ):  # never for --eval-every 0
+            # Without validation theorems (or with --eval-every 0) `valid` is empty.
+            if run.valid and (step - 1) % cfg.eval_every == 0:
                 validate(cfg, run, out, step - 1)
 
             clock = time.perf_counter()
