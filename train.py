@@ -32,8 +32,9 @@ from extras.speaker import speaker
 from feedback import Feedback, build_prompt, make_feedback
 from lean_env import LeanEnv, Theorem
 
-# What a flag left at None means (lr by --algo). TOY was chosen on the toy's validation split. REAL is a place to
-# start a sweep: adapters want about ten times the learning rate of full fine-tuning.
+# What a flag left at None means (lr by --algo). TOY was chosen on the toy's validation split.
+# REAL is a place to start a sweep: adapters want about ten times the learning rate of full
+# fine-tuning.
 TOY = dict(
     steps=60,
     prompts_per_step=64,
