@@ -37,9 +37,9 @@ STATS = ("entropy", "kl", "student_mass", "teacher_mass", "overlap")  # see topk
 def log_tail(logps):
     """The log-probability of all tokens that are not listed: log(1 - sum_k exp(logps_k)).
 
-    logps [N, K] -> [N]. It is taken by expm1, because 1 - P cancels when P is near 1. Rounding
-    can bring P to 1 or above; then it is moved down to 1 - 1e-7, by what is a constant to
-    autograd: a clamp would cut the gradient.
+    logps [N, K] -> [N]. It is taken by expm1, because 1 - P cancels when P is near 1. Where
+    rounding brings P above 1 - 1e-7, a detached offset moves it back: a clamp would zero the
+    gradient there.
     """
     log_mass = logps.logsumexp(-1)  # [N], log P
     # How far log P lies above -1e-7, else 0.
@@ -87,7 +87,7 @@ def topk_cross_entropy(student_logits, teacher_ids, teacher_logps, tail="drop"):
     if tail not in LOSSES:
         raise ValueError(f"tail must be one of {', '.join(LOSSES)}, not {tail!r}")
 
-    # In fp32: bf16 would leave 2 to 3 digits.
+    # The softmax is taken in fp32, whatever the logits were computed in.
     logq = student_logits.float().log_softmax(-1)  # [N, V]
     return LOSSES[tail](teacher_logps, logq.gather(-1, teacher_ids))
 
@@ -117,11 +117,12 @@ def linear_topk_cross_entropy(
 ):
     """topk_cross_entropy(hidden @ weight.T, ...) without holding [N, V], while the head is frozen.
 
-    hidden [N, D], weight [V, D] -> loss [N]; with_stats: (loss, topk_stats). Rows do not depend
-    on each other. So the gradient for each chunk of `hidden` is computed here, in the forward
-    pass, and the chunk's logits are let go: about 20 c V bytes at the peak, nothing computed
-    twice. The backward pass only scales these gradients. A head that trains (rank 0) is left to
-    autograd, which keeps all logits.
+    hidden [N, D], weight [V, D] -> loss [N]; with_stats: (loss, topk_stats). A token's loss
+    depends on its own hidden state only. So the backward pass through the head is run here,
+    chunk by chunk: the gradient of the loss for the chunk's hidden states [c, D] is kept, its
+    logits are let go (about 20 c V bytes at the peak, nothing computed twice), and loss.backward()
+    later multiplies what is kept by the incoming gradient. A head that trains (rank 0) is left
+    to autograd, which keeps all logits.
     """
     at_once = (
         torch.is_grad_enabled() and hidden.requires_grad and not weight.requires_grad
@@ -149,7 +150,7 @@ def linear_topk_cross_entropy(
 
 
 def zero_with_gradient(hidden, grads):
-    """An exact zero [N] whose gradient for hidden [N, D] is `grads` [N, D], known already."""
+    """Zeros [N]. Their gradient for hidden [N, D] is `grads` [N, D], which is known already."""
     return ((hidden - hidden.detach()) * grads).sum(-1)
 
 
@@ -172,9 +173,9 @@ def teacher_topk(hidden, weight, k, chunk=256):
 def ema_update_(teacher_params, student_params, alpha):
     """mu <- alpha mu + (1 - alpha) theta, in place, for lists of tensors.
 
-    alpha is what the teacher keeps (paper: 0.9): 1 freezes mu, 0 copies theta. Of adapters A and
-    B are averaged apart, which is not quite the average of B A. ValueError unless mu is fp32: in
-    bf16 a step below half an ulp is lost and the teacher stands still.
+    alpha is what the teacher keeps (paper: 0.9): 1 freezes mu, 0 copies theta. LoRA's A and B
+    are averaged separately, which is not quite the average of B A. ValueError unless mu is fp32:
+    in bf16 a step below half an ulp is lost and the teacher stands still.
     """
     for mu, theta in zip(teacher_params, student_params, strict=True):
         if mu.dtype != torch.float32:
@@ -234,9 +235,9 @@ class Policy:
     rank > 0: the base is frozen and every linear layer but the head gets LoRA; a role is a list
     of adapters. rank 0: all weights train, in fp32; a role is a full copy of them.
 
-    model is "tiny" or a folder, quantize "nf4" (the base in 4 bits) or anything else (bf16 on
-    CUDA, fp32 on a CPU). extras/provers.py knows models by other names, decides what "auto"
-    means, and refuses what cannot work.
+    model is "tiny" or a folder. The base is in 4 bits for quantize "nf4", else in bf16 on CUDA
+    and fp32 on a CPU. extras/provers.py knows models by other names, decides what "auto" means,
+    and refuses what cannot work.
     """
 
     rollout_batch = 64  # rows decoded together
@@ -292,14 +293,15 @@ class Policy:
     def make_roles(self):
         """The tensors of every role, as lists in the order of the trained parameters.
 
-        self.student are these parameters. What they hold is the role that acts just now.
+        self.student are the parameters themselves. act_as() swaps their data: inside
+        act_as("teacher") they hold the teacher's.
         """
         self.student = [p for p in self.model.parameters() if p.requires_grad]
         self.teacher = [p.detach().clone() for p in self.student]
         if self.rank == 0:
             base = [p.detach().clone() for p in self.student]
         else:
-            # B = 0 is the base. One stored zero each, expanded to the parameter's shape.
+            # With B = 0 the adapters do nothing. One stored zero is viewed in every shape.
             base = [p.new_zeros(()).expand_as(p) for p in self.student]
         student = [p.data for p in self.student]
         self.roles = dict(
@@ -311,8 +313,8 @@ class Policy:
     def act_as(self, role):
         """`with policy.act_as(role):` the model is that role.
 
-        Forward and backward belong in one such block. Gradient checkpointing computes blocks
-        again with the role that acts during backward, and nothing would notice another one.
+        Forward and backward belong in one such block. Backward uses the tensors that it finds
+        (gradient checkpointing even computes with them), and nothing would notice others.
         """
         before = self.active
         try:
@@ -507,7 +509,8 @@ def row_length(row):
 
 # Each backward pass adds to the gradients of policy.student and returns means over the sampled
 # tokens. The loss is divided by the WHOLE batch's count of sampled tokens, so that no split
-# into micro-batches changes the gradient. No role changes between a forward and its backward.
+# into micro-batches changes the gradient but by rounding. No role changes between a forward and
+# its backward.
 # After a ValueError (a row that is too long) the gradients are those of the rows before it.
 
 
@@ -576,8 +579,8 @@ def grpo_backward(
 
     One inner step is taken on the policy's own samples, so the ratio exp(logp - sg(logp)) is 1,
     its gradient is REINFORCE's, and clipping never acts. The penalty is k3 = exp(d) - d - 1
-    with d = log ref - log student: an unbiased VALUE of KL(student || ref), whose direct
-    gradient is in expectation that of KL(ref || student), as in verl and TRL.
+    with d = log ref - log student. Its expectation is KL(student || ref); its gradient, as it is
+    used here, is in expectation that of KL(ref || student). verl and TRL do the same.
     """
     count = sum(map(sum, sampled))
     totals = Counter()

@@ -32,9 +32,10 @@ from extras.speaker import speaker
 from feedback import Feedback, build_prompt, make_feedback
 from lean_env import LeanEnv, Theorem
 
-# What a flag left at None means. TINY was chosen on the toy's validation split. REAL is a place to
-# start a sweep: adapters want about ten times the learning rate of full fine-tuning.
-TINY = dict(
+# What a flag left at None means (lr by --algo). TOY was chosen on the toy's validation split.
+# REAL is a place to start a sweep: adapters want about ten times the learning rate of full
+# fine-tuning.
+TOY = dict(
     steps=60,
     prompts_per_step=64,
     max_new_tokens=80,
@@ -55,7 +56,7 @@ REAL = dict(
 
 @dataclass
 class Config:
-    """One training run. Values left at None depend on the model: TINY and REAL in train.py."""
+    """One training run. Values left at None depend on the model: TOY and REAL in train.py."""
 
     # tiny, deepseek-prover-1.5b, kimina-prover-1.7b, qwen3-8b, ..., a hub id or a local folder
     model: str = "tiny"
@@ -134,7 +135,7 @@ class Run:
 #
 # A step makes attempts, leaves its gradient in policy.student, and returns (metrics, rollouts).
 # With several cards each process has its share of the theorems, and ranks.combine() adds up
-# gradients and losses; everything called `ranks` does nothing in a single process.
+# gradients and losses. In a single process what is called `ranks` passes its argument through.
 
 
 def fd_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
@@ -184,8 +185,8 @@ def grpo_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
     judged = [r.verdict.judged for r in rollouts]
     rewards = torch.tensor(proved).view(-1, cfg.group_size)  # [B, G]
     judged = torch.tensor(judged).view(-1, cfg.group_size)  # [B, G]
-    # A machine's failure is neither right nor wrong. With the mean of its group as its reward its
-    # advantage is 0; the KL to the reference still acts on it.
+    # An attempt on which Lean failed gets the mean reward of the others in its group, and so the
+    # advantage 0; the KL to the reference still acts on it.
     count = judged.sum(1, keepdim=True).clamp(min=1)  # [B, 1]
     mean = (rewards * judged).sum(1, keepdim=True) / count
     rewards = torch.where(judged, rewards, mean)
@@ -219,7 +220,8 @@ def sample_and_judge(cfg: Config, run: Run, theorems: list[Theorem], step: int):
     """
     seconds = {}  # of sampling and of Lean, from roll_out
     attempts = [theorem for theorem in theorems for _ in range(cfg.group_size)]
-    # Seeded by (seed, step): a resumed run samples what it would have sampled.
+    # Seeded by (seed, step), so that a resumed run samples what it would have sampled. The sizes
+    # let each process skip the numbers of the attempts before its own.
     generator = ranks.generator(
         cfg.seed * 1_000_003 + step,
         cfg.prompts_per_step,
@@ -265,7 +267,7 @@ def lr_at(cfg: Config, step: int) -> float:
 
 
 def train(cfg: Config) -> Path:
-    """Run `cfg` to its last step or to the first Ctrl-C -> the run's folder"""
+    """Run `cfg` to its last step -> the run's folder. After a Ctrl-C the process exits."""
     run = prepare(resolve(cfg))  # resolve() fills cfg in
     policy = run.policy
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
@@ -275,9 +277,8 @@ def train(cfg: Config) -> Path:
 
     with runs.stoppable() as stop:
         for step in range(done + 1, cfg.steps + 1):
-            if (
-                run.valid and (step - 1) % cfg.eval_every == 0
-            ):  # never for --eval-every 0
+            # Without validation theorems (or with --eval-every 0) `valid` is empty.
+            if run.valid and (step - 1) % cfg.eval_every == 0:
                 validate(cfg, run, out, step - 1)
 
             clock = time.perf_counter()
@@ -287,7 +288,7 @@ def train(cfg: Config) -> Path:
                 theorems = ranks.share(theorems)
                 metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
             except BaseException:  # whatever it was, the steps before this one are kept
-                if step - 1 > done:  # this process has made some
+                if step - 1 > done:  # done: steps before this process was started
                     runs.save_checkpoint(out, policy, optimizer, step - 1)
                 raise
 
@@ -332,7 +333,7 @@ def validate(cfg: Config, run: Run, out: Path, step: int):
 
 def resolve(cfg: Config) -> Config:
     """Fill in what depends on the model, and refuse what makes no sense: ValueError."""
-    defaults = TINY if cfg.model.startswith("tiny") else REAL
+    defaults = TOY if cfg.model.startswith("tiny") else REAL
     for name, value in defaults.items():
         if getattr(cfg, name) is None:
             value = value[cfg.algo] if isinstance(value, dict) else value

@@ -121,8 +121,8 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
 
 def peaks(parts):
     """Bytes at the peak of sampling and of training, which take turns."""
-    *common, cache, activations, head, _, _ = parts.values()
-    return sum(common) + cache, sum(common) + activations + head
+    *common, cache, blocks, head, _, _ = parts.values()
+    return sum(common) + cache, sum(common) + blocks + head
 
 
 def table(parts, free):

@@ -11,8 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-MAX_LINES = 1000  # of all files; then no further file is read
-MAX_PER_FILE = 50
+MAX_LINES = 21  # one more than is shown; then nothing more is read
 MAX_COLUMNS = 300
 
 
@@ -27,13 +26,13 @@ def main(pattern, name):
     files = sorted(Path(".").rglob("*.lean")) if name == "." else [Path(name)]
     count = 0
     for file in files:
-        lines = enumerate(file.read_text("utf-8", "replace").split("\n"), 1)
-        found = [(number, line) for number, line in lines if expression.search(line)]
-        for number, line in found[:MAX_PER_FILE]:
-            print(f"{file}:{number}:{line[:MAX_COLUMNS]}")
-            count += 1
-        if count > MAX_LINES:
-            break
+        lines = file.read_text("utf-8", "replace").split("\n")
+        for number, line in enumerate(lines, 1):
+            if expression.search(line):
+                print(f"{file}:{number}:{line[:MAX_COLUMNS]}")
+                count += 1
+            if count == MAX_LINES:
+                return 0
     return 0 if count else 1
 
 

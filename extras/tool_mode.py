@@ -108,7 +108,7 @@ def equip(theorem, env, policy):
     comment = f"/- {tool_prompt(call_style(policy))} -/\n"
     if policy.style == "plain":
         comment = BRIEF
-    header = env.header_of(theorem)
+    header = env.header if theorem.header is None else theorem.header
     if comment in header:
         return theorem
 

@@ -66,9 +66,9 @@ def tool_prompt(style):
     """
     if style == "text":
         return (
-            "Tools, each on lines of its own: `#rg REGEX` searches Mathlib. `#write "
-            "NAME.lean`, then a Lean file, then `#end` writes the file. `#compile NAME.lean` compiles it. "
-            "The output follows as a comment."
+            "Tools, each on lines of its own: `#rg REGEX` searches Mathlib. "
+            "`#write NAME.lean`, then a Lean file, then `#end` writes the file. "
+            "`#compile NAME.lean` compiles it. The output follows as a comment."
         )
     form = "<function=NAME><parameter=KEY>VALUE</parameter></function>"
     if style == "json":
@@ -347,10 +347,10 @@ def report(verdict, path):
 # ask for the same.
 FOUND = {}
 
-# No configuration file, no preprocessor, files in a fixed order. After `-e` comes a pattern,
-# whatever it begins with.
+# No configuration file, no preprocessor, files in a fixed order, of a file one line more than is
+# shown. After `-e` comes a pattern, whatever it begins with.
 RIPGREP = """rg --no-config --no-messages --color=never --no-heading --with-filename --line-number
---sort=path --smart-case --max-columns=300 --max-count=50 --glob=*.lean -e""".split()
+--sort=path --smart-case --max-columns=300 --max-count=21 --glob=*.lean -e""".split()
 PYTHON = [sys.executable, "-I", "-S", str(HERE / "search.py")]
 
 

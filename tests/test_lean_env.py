@@ -13,7 +13,7 @@ import pytest
 from lean import child, guard, process
 from lean.embedded import mangle
 from lean.text import tokens
-from lean_env import LeanEnv, Theorem
+from lean_env import Job, LeanEnv, Place, Theorem, Verdict, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -171,6 +171,16 @@ def test_jobs_do_not_see_each_other_even_under_one_name(env):
     assert [v.status for v in env.check(jobs)] == ["proved", "rejected", "rejected", "proved", "rejected"]
 
 
+def test_answers_are_read_for_their_proof_and_a_machines_failure_is_no_judgement(env):
+    target = theorem("(p : Prop) (hp : p) : p")
+    chat = f"Sure:\n```lean4\n{target.statement} := by\n  exact hp\n```\nDone."
+    verdicts = env.check_answers([(target, "  exact hp"), (target, chat), (target, "  exact p")])
+    assert [v.status for v in verdicts] == ["proved", "proved", "rejected"]
+    assert [v.status for v in env.check_answers([(target, "  exact hp")], chat=False)] == ["proved"]
+    statuses = "proved", "rejected", "cheat", "timeout", "crash"
+    assert [Verdict(status).judged for status in statuses] == [True, True, True, False, False]
+
+
 def test_cheats_are_named(env):
     statement = theorem("(p : Prop) : p")
     texts = ["by\n  sorry", "sorry", "by admit", "sorryAx p", "_root_.sorryAx p false", "by\n  native_decide",
@@ -298,6 +308,21 @@ def test_no_evidence_is_not_success(fake):
     assert verdicts == ["crash"] * 3
     wrong, chat = fake().check([named("loses_errors", "by\n  exact p")])[0], fake().check([named("chats")])[0]
     assert wrong.status == "crash" and chat.status == "proved"
+
+
+def test_only_the_answer_at_its_own_place_counts_and_a_sorry_that_nothing_rests_on_is_still_a_cheat():
+    job = Job("", "theorem t : True", "trivial")
+    place = Place("Jx_0", (2, 0), (3, 0), (4, 0), (7, 0), (8, 0))
+
+    def message(line, data, kind=""):
+        severity = "warning" if kind else "information"
+        return dict(line=line, column=0, severity=severity, data=data, kind=kind)
+
+    clean = "'probe_Jx_0' does not depend on any axioms"
+    statuses = [judge(job, place, messages, True).status for messages in (
+        [message(7, clean)], [message(3, clean)], [message(4, clean)], [message(8, clean)], [message(7, clean.replace("0", "1"))],
+        [message(3, "declaration uses `sorry`", "hasSorry"), message(7, clean)])]
+    assert statuses == ["proved", *["unanswered"] * 4, "cheat"]
 
 
 def test_an_older_lean_without_the_option_for_more_errors_works(fake, tmp_path):

@@ -96,12 +96,10 @@ def code(attempt, views):
                     inner += arrow(n + 1)
                     boxes += message_box(n + 1, attempt["messages"][n])
                 inner += html.escape(text)
-            if t is None:
-                spans += inner
-            else:
-                spans += token_span(
-                    attempt["tokens"][t], views, t, inner, focus=t != last
-                )
+            if t is not None:
+                token = attempt["tokens"][t]
+                inner = token_span(token, views, t, inner, focus=t != last)
+            spans += inner
             last = t
         out += f'<div class="line"><i>{number}</i><code>{spans}</code></div>{boxes}'
     return out
