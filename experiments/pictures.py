@@ -86,7 +86,7 @@ def style(i: int) -> dict:
     return {"color": COLOURS[i % 8], "linestyle": LINES[i % 4], "marker": MARKERS[i % 8]}
 
 
-def draw(axis, rows: list[Row], arms: list[str], metric: str, x: str = "step"):
+def draw(axis, rows, arms, metric, x="step"):
     """Mean and band (lowest to highest seed) of `metric`; x: step, samples or seconds."""
     for i, arm in enumerate(arms):
         curve = points(rows, arm, metric)

@@ -79,7 +79,7 @@ def experiments(quick: bool) -> dict[str, Experiment]:
             split = "test" if samples else "valid"
 
         found[name] = Experiment(
-            question=entry["question"].strip(),
+            question=entry["question"],
             arms={arm: expand(text, flags) for arm, text in arms.items()},
             samples=samples,
             split=split,

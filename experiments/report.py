@@ -27,9 +27,9 @@ proofs read.
 
 
 # --- reading
-def totals(run: Run | None) -> tuple[list[int], list[float]]:
-    """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run,
-    with those of the run it starts from."""
+def totals(run: Run | None):
+    """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run, with
+    those of the run it starts from: two lists."""
     if run is None or not run.train:
         return [0], [0.0]
 
@@ -43,9 +43,9 @@ def totals(run: Run | None) -> tuple[list[int], list[float]]:
     return samples, seconds
 
 
-def variety(rollouts: list[dict], first: int, last: int) -> dict[str, int]:
-    """Distinct tactics and lemmas in the proofs of some steps. Two theorems a step, one attempt at
-    each: all that GRPO's log holds."""
+def variety(rollouts: list[dict], first: int, last: int):
+    """How many tactics and lemmas the proofs of some steps have, {metric: count}. Two theorems a
+    step, one attempt at each: all that GRPO's log holds."""
     tactics = set()
     lemmas = set()
 
@@ -101,10 +101,8 @@ def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
 
     rows = []
     for step, metric, value in numbers(run, attempts, split):
-        clock = round(seconds[step], 2)
-        rows.append(
-            Row(*key, before + step, samples[step], clock, metric, float(f"{value:.6g}"))
-        )
+        place = (before + step, samples[step], round(seconds[step], 2))
+        rows.append(Row(*key, *place, metric, float(f"{value:.6g}")))
     return rows
 
 

@@ -53,7 +53,9 @@ def test_the_lines_of_the_ablation_page_can_be_applied_and_do_what_it_says(tmp_p
         squares = [math.exp(2 * x) for x in logps[row].tolist()]
         wanted.append(-sum(square / sum(squares) * x for square, x in zip(squares, logq)))
     assert torch.allclose(
-        changed.topk_cross_entropy(student, ids, logps, "sharper"), torch.tensor(wanted), atol=1e-5
+        changed.topk_cross_entropy(student, ids, logps, "sharper"),
+        torch.tensor(wanted),
+        atol=1e-5,
     )
 
 
@@ -61,13 +63,10 @@ def test_the_reverse_tail_is_the_mirror_image_of_kl_over_k_plus_1_buckets():
     student, ids, logps = some_logits()
     wanted = []
     for row in range(5):
-        q, p = (
-            student[row].double().softmax(-1)[ids[row]].tolist(),
-            logps[row].double().exp().tolist(),
-        )
-        wanted.append(
-            sum(a * math.log(a / b) for a, b in zip([*q, 1 - sum(q)], [*p, 1 - sum(p)]))
-        )
+        q = student[row].double().softmax(-1)[ids[row]].tolist()
+        p = logps[row].double().exp().tolist()
+        pairs = zip([*q, 1 - sum(q)], [*p, 1 - sum(p)])
+        wanted.append(sum(a * math.log(a / b) for a, b in pairs))
     assert torch.allclose(
         fd_mini.topk_cross_entropy(student, ids, logps, "reverse"),
         torch.tensor(wanted),
@@ -101,7 +100,8 @@ def test_the_loss_stops_after_leans_first_wrong_line():
 
 
 def test_a_change_reaches_train_py(tmp_path):
-    """Two steps for real: `failures` leaves nobody out where nobody succeeds, an unknown change is refused in one line."""
+    """A step for real: `failures` leaves nobody out where nobody succeeds. An unknown change is
+    refused in one line."""
 
     def run(*words):
         command = [sys.executable, "-m", "experiments.beyond", *words]
@@ -110,22 +110,10 @@ def test_a_change_reaches_train_py(tmp_path):
             command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=env
         )
 
-    done = run(
-        "taught+failures",
-        "--steps",
-        "1",
-        "--prompts-per-step",
-        "4",
-        "--eval-every",
-        "0",
-        "--lora-rank",
-        "4",
-        "--out",
-        str(tmp_path / "run"),
-    )
+    flags = "--steps 1 --prompts-per-step 4 --eval-every 0 --lora-rank 4".split()
+    done = run("taught+failures", *flags, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1
     wrong = run("taugt", "--steps", "1")
-    assert wrong.returncode == 1 and wrong.stderr.startswith(
-        "beyond.py: taugt is none of failures"
-    )
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("beyond.py: taugt is none of failures")

@@ -1,4 +1,5 @@
-"""experiments/figures.py as `make figures` starts it: one experiment with tiny runs, real training, real Lean."""
+"""experiments/figures.py as `make figures` starts it: one experiment with tiny runs, real training,
+real Lean."""
 
 import csv
 import json
@@ -14,7 +15,10 @@ from experiments import figures, plan, report
 from experiments.plan import Experiment
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = "--steps 2 --prompts-per-step 4 --eval-every 2 --save-every 1 --lora-rank 4 --max-new-tokens 24"
+SMALL = (
+    "--steps 2 --prompts-per-step 4 --eval-every 2 --save-every 1 --lora-rank 4 "
+    "--max-new-tokens 24"
+)
 
 
 @pytest.fixture
@@ -46,14 +50,10 @@ def test_a_figure_is_made_once_and_a_broken_off_run_goes_on(
 ):
     run = plan.make_runs(["ema"], config)["ema", "0.9", 0]
     run.folder.parent.mkdir(parents=True)
-    run.folder.with_name("0.9_s0.flags").write_text(
-        run.flags
-    )  # as the runner leaves it when the machine dies after step 1
-    flags = (
-        shlex.join(run.train)
-        .replace("--steps 2", "--steps 1")
-        .replace("--eval-every 2", "--eval-every 0")
-    )
+    # As the runner leaves it when the machine dies after step 1.
+    run.folder.with_name("0.9_s0.flags").write_text(run.flags)
+    flags = shlex.join(run.train).replace("--steps 2", "--steps 1")
+    flags = flags.replace("--eval-every 2", "--eval-every 0")
     subprocess.run(
         [sys.executable, "train.py", *shlex.split(flags), "--out", str(run.folder)],
         cwd=ROOT,
@@ -150,7 +150,8 @@ def finish(run, lr):
 
 
 def test_what_is_not_asked_for_stays_as_it_is_committed(table, config, tmp_path, monkeypatch):
-    """A fresh clone has results.csv, README.md and pictures, but no runs: --only must not throw the others' away."""
+    """A fresh clone has results.csv, README.md and pictures, but no runs: --only must not throw the
+    others' away."""
     monkeypatch.setattr(figures, "execute_all", lambda runs, jobs: [])
     table["ema"].arms = {"0.9": SMALL, "1": SMALL + " --ema-alpha 1"}
     table["styles"].arms = {"style_4": SMALL, "style_1": SMALL + " --feedback-style 1"}
