@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The numbers of the README and data/README.md that experiments/figures.py does not make: all weights, the base with feedback about every kind of
-# attempt, single learning rates. About 20 minutes on 2 cores; finished runs are not run again.
+# The numbers of the README and toy/README.md that experiments/figures.py does not make: all weights,
+# the base with feedback about every kind of attempt, single learning rates. About 20 minutes on 2
+# cores; finished runs are not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
