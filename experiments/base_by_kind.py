@@ -35,10 +35,14 @@ class Config:
 
 
 def share_proved(rollouts: list[Rollout]) -> float:
-    return sum(rollout.verdict.status == "proved" for rollout in rollouts) / len(rollouts)
+    return sum(rollout.verdict.status == "proved" for rollout in rollouts) / len(
+        rollouts
+    )
 
 
-def attempts_of(kind: str, policy, env, theorems, seed: int, role: str) -> list[Rollout]:
+def attempts_of(
+    kind: str, policy, env, theorems, seed: int, role: str
+) -> list[Rollout]:
     """One attempt of `kind` at each theorem, judged by Lean."""
     if kind == "own":
         return roll_out(policy, env, theorems, 80, seeded(seed), role=role)
@@ -75,7 +79,9 @@ def main(cfg: Config):
                 attempts = attempts_of(kind, policy, env, theorems, 1000 + seed, role)
                 texts = make_feedback("tutor", cfg.style).write(attempts)
                 about += attempts
-            told += roll_out(policy, env, theorems, 80, seeded(2000 + seed), texts, role)
+            told += roll_out(
+                policy, env, theorems, 80, seeded(2000 + seed), texts, role
+            )
 
         line = f"{kind:12}  pass@1 {share_proved(told):.3f}"
         if about:

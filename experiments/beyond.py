@@ -20,7 +20,10 @@ from eval import roll_out, seeded
 # (rollouts, the tutor's texts, policy, env, config, call number) -> texts; None: not taught
 def failures(rollouts, texts, *_):
     """No distillation on successes."""
-    return [None if r.verdict.status == "proved" else text for r, text in zip(rollouts, texts)]
+    return [
+        None if r.verdict.status == "proved" else text
+        for r, text in zip(rollouts, texts)
+    ]
 
 
 def taught(rollouts, texts, policy, env, cfg, number):
@@ -28,8 +31,12 @@ def taught(rollouts, texts, policy, env, cfg, number):
     attempt. Twice the samples."""
     theorems = [rollout.theorem for rollout in rollouts]
     seed = cfg.seed * 1_000_003 - number
-    own = roll_out(policy, env, theorems, cfg.max_new_tokens, seeded(seed), texts, "teacher")
-    return [text if r.verdict.status == "proved" else None for r, text in zip(own, texts)]
+    own = roll_out(
+        policy, env, theorems, cfg.max_new_tokens, seeded(seed), texts, "teacher"
+    )
+    return [
+        text if r.verdict.status == "proved" else None for r, text in zip(own, texts)
+    ]
 
 
 def wrong_feedback(rollouts, texts, *_):
@@ -47,7 +54,9 @@ def cut(rollouts, texts, policy, *_):
     return texts
 
 
-CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedback, cut)}
+CHANGES = {
+    change.__name__: change for change in (failures, taught, wrong_feedback, cut)
+}
 
 
 def token_lines(tokenizer, ids: list[int]) -> list[int]:

@@ -20,11 +20,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
-from experiments.plan import Run, estimate, experiments, make_runs
+from experiments.plan import estimate, experiments, make_runs
 from experiments.report import report
 from extras.runs import read_lines
 
@@ -47,7 +46,7 @@ class Config:
     data: str = "toy"  # theorems of the end results: the toy's, or a jsonl file
 
 
-def call(words: list[str], log: Path):
+def call(words, log):
     """Run a script with its flags in a process of its own, with one thread.
     Errors: RuntimeError with the last line of its log."""
     script, *flags = words
@@ -70,7 +69,7 @@ def call(words: list[str], log: Path):
         raise RuntimeError(f"{script} ended with {code}, see {log}: {said[-1][:300]}")
 
 
-def execute(run: Run) -> str:
+def execute(run):
     """Train, evaluate, mark as done; or go on where it was broken off. -> what was done"""
     state = run.state
     if state == "done":
@@ -103,7 +102,7 @@ def execute(run: Run) -> str:
     return f"{'resumed' if state == 'broken off' else 'run'}, {seconds:.0f} s"
 
 
-def execute_all(runs: list[Run], jobs: int) -> list[str]:
+def execute_all(runs, jobs):
     """Every run, `jobs` side by side; a failure does not stop the others. -> the failures.
     Ctrl-C stops all of them after their step."""
     runs = sorted(
@@ -115,7 +114,9 @@ def execute_all(runs: list[Run], jobs: int) -> list[str]:
 
     def work(run):
         if run.after in futures:
-            futures[run.after].exception()  # taken from the queue before this one: no deadlock
+            futures[
+                run.after
+            ].exception()  # taken from the queue before this one: no deadlock
         return execute(run)
 
     try:
@@ -139,19 +140,19 @@ def execute_all(runs: list[Run], jobs: int) -> list[str]:
     return failures
 
 
-def git(*words: str) -> str:
+def git(*words):
     done = subprocess.run(["git", *words], capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def commit() -> str:
+def commit():
     """Short hash of the checkout, with + where the scripts differ from it."""
     name = git("rev-parse", "--short", "HEAD") or "unknown"
     changed = git("--no-optional-locks", "status", "--porcelain", "--", *SCRIPTS)
     return name + "+" if changed else name
 
 
-def main(cfg: Config) -> list[str]:
+def main(cfg):
     """Run what is not finished, then write the report. -> the failures"""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     cfg.out = cfg.out or ("out/figures_quick" if cfg.quick else "out/figures")
@@ -164,7 +165,9 @@ def main(cfg: Config) -> list[str]:
         raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(known)}")
 
     asked = list(make_runs(names, cfg).values())
-    stems = [run.after for run in asked if run.after]  # of runs that --only left out, perhaps
+    stems = [
+        run.after for run in asked if run.after
+    ]  # of runs that --only left out, perhaps
     runs = list(dict.fromkeys(stems + asked))
     finished = sum(run.state == "done" for run in runs)
     rest = f"the rest takes about {estimate(runs, cfg.jobs):.0f} minutes"
@@ -172,7 +175,9 @@ def main(cfg: Config) -> list[str]:
 
     failures = execute_all(runs, cfg.jobs)
     out = report(cfg, names)
-    print("\n".join([f"{out / 'README.md'}, results.csv and figures/ written", *failures]))
+    print(
+        "\n".join([f"{out / 'README.md'}, results.csv and figures/ written", *failures])
+    )
     return failures
 
 

@@ -3,7 +3,6 @@ safe, and told apart without colour."""
 
 import re
 from collections import defaultdict
-from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib import rc_context
@@ -61,11 +60,11 @@ class Point(NamedTuple):
     high: float
 
 
-def mean(values: list[float]) -> float:
+def mean(values):
     return sum(values) / len(values)
 
 
-def points(rows: list[Row], arm: str, metric: str) -> list[Point]:
+def points(rows, arm, metric):
     """The curve of an arm, by step."""
     by_step = defaultdict(list)
     for row in rows:
@@ -77,13 +76,19 @@ def points(rows: list[Row], arm: str, metric: str) -> list[Point]:
         samples = mean([row.samples for row in seeds])
         seconds = mean([row.seconds for row in seeds])
         values = [row.value for row in seeds]
-        curve.append(Point(step, samples, seconds, mean(values), min(values), max(values)))
+        curve.append(
+            Point(step, samples, seconds, mean(values), min(values), max(values))
+        )
     return curve
 
 
-def style(i: int) -> dict:
+def style(i):
     """Of the i-th arm."""
-    return {"color": COLOURS[i % 8], "linestyle": LINES[i % 4], "marker": MARKERS[i % 8]}
+    return {
+        "color": COLOURS[i % 8],
+        "linestyle": LINES[i % 4],
+        "marker": MARKERS[i % 8],
+    }
 
 
 def draw(axis, rows, arms, metric, x="step"):
@@ -98,10 +103,18 @@ def draw(axis, rows, arms, metric, x="step"):
         every = max(1, len(xs) // 8)
         look = style(i)
         axis.plot(
-            xs, columns.mean, label=arm, markevery=every, markersize=7, linewidth=2, **look
+            xs,
+            columns.mean,
+            label=arm,
+            markevery=every,
+            markersize=7,
+            linewidth=2,
+            **look,
         )
         colour = look["color"]
-        axis.fill_between(xs, columns.low, columns.high, color=colour, alpha=0.15, linewidth=0)
+        axis.fill_between(
+            xs, columns.low, columns.high, color=colour, alpha=0.15, linewidth=0
+        )
     axis.grid(alpha=0.3)
 
 
@@ -116,7 +129,9 @@ def picture_lr(figure, rows, arms):
     }
 
     for axis, (metric, title) in zip(axes, titles.items()):
-        ends = {row.arm: row.value for row in rows if row.metric == metric}  # there is one seed
+        ends = {
+            row.arm: row.value for row in rows if row.metric == metric
+        }  # there is one seed
         for i, algo in enumerate(("fd", "grpo", "sft")):
             mine = [arm for arm in ends if arm.startswith(algo + "_")]
             rates = [float(arm.split("_")[1]) for arm in mine]
@@ -131,7 +146,9 @@ def picture_main(figure, rows, arms):
     """pass@1 and entropy over steps, attempts and seconds; the test's results with a black edge."""
     figure.set_size_inches(17, 13)
     axes = figure.subplots(3, 3, sharey="row", sharex="col")
-    arms = [arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)]  # fd_20 begins fd
+    arms = [
+        arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)
+    ]  # fd_20 begins fd
     titles = {
         "valid_pass@1": "pass@1, validation (black edge: test)",
         "train_pass": "pass@1, training",
@@ -211,7 +228,9 @@ def draw_ends(axis, ends, k):
 
     for i, arm in enumerate(learnt):
         at = (ends[arm][1].mean, ends[arm][k].mean)
-        axis.plot(*at, markersize=10, fillstyle="none" if i >= 8 else "full", **style(i))
+        axis.plot(
+            *at, markersize=10, fillstyle="none" if i >= 8 else "full", **style(i)
+        )
         axis.annotate(arm, at, xytext=(8, 4), textcoords="offset points", fontsize=11)
 
     axis.set(xlabel="pass@1, test", title=f"pass@{k}, test, of every arm that learnt")
@@ -232,7 +251,7 @@ def picture_plain(figure, rows, arms):
     return axes[:1]
 
 
-def picture(rows: list[Row], path: Path):
+def picture(rows, path):
     """The picture of one experiment, from its lines of results.csv alone."""
     own = {"lr": picture_lr, "main": picture_main, "passk": picture_passk}
     draw_on = own.get(rows[0].experiment, picture_plain)

@@ -23,7 +23,7 @@ VALIDATION = 1.5
 ATTEMPTS = 4.2  # at 256 theorems, one each
 
 
-def read_text(path: Path) -> str:
+def read_text(path):
     """Empty where there is no file."""
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -34,12 +34,14 @@ class Experiment:
 
     question: str
     arms: dict[str, str]  # name -> flags of train.py
-    samples: int  # attempts at each theorem at the end; 0: the run's last evaluation counts
+    samples: (
+        int  # attempts at each theorem at the end; 0: the run's last evaluation counts
+    )
     split: str  # the theorems of these attempts
     found: str  # what came out, in words
 
 
-def read_plan(quick: bool) -> tuple[dict, dict]:
+def read_plan(quick):
     """plan.toml -> (what {name} in an arm stands for, the experiments as they stand there)."""
     table = tomllib.loads(read_text(PLAN))
     flags = table.pop("flags")
@@ -50,13 +52,13 @@ def read_plan(quick: bool) -> tuple[dict, dict]:
     return flags, table
 
 
-def expand(text: str, flags: dict) -> str:
+def expand(text, flags):
     while "{" in text:
         text = text.format_map(flags)
     return text
 
 
-def experiments(quick: bool) -> dict[str, Experiment]:
+def experiments(quick):
     """The experiments by name, in their order in plan.toml."""
     flags, table = read_plan(quick)
     found = {}
@@ -93,34 +95,38 @@ class Run:
     """One folder: what is run, with which flags, and what must be finished before."""
 
     folder: Path
-    train: tuple  # flags of train.py, or a script and its flags; empty: the base as it is
+    train: (
+        tuple  # flags of train.py, or a script and its flags; empty: the base as it is
+    )
     evaluate: tuple  # flags of eval.py; empty: no evaluation of its own
     after: "Run | None" = None  # the run that it starts from
 
     @property
-    def flags(self) -> str:
+    def flags(self):
         """All that decides the result: the text in `done`."""
         text = shlex.join((*self.train, "|", *self.evaluate))
         if self.after:
             text += f" after {self.after.flags}"
         return text
 
-    def beside(self, ending: str) -> Path:
+    def beside(self, ending):
         """The file of this run that lies beside its folder."""
         return self.folder.with_name(self.folder.name + ending)
 
     @property
-    def state(self) -> str:
+    def state(self):
         """done; broken off (with these flags, and a checkpoint to go on from); new."""
         done = read_text(self.folder / "done")
         if done:
             return "done" if json.loads(done)["flags"] == self.flags else "new"
 
         same = read_text(self.beside(".flags")) == self.flags
-        return "broken off" if same and any(self.folder.glob("ckpt*/state.pt")) else "new"
+        return (
+            "broken off" if same and any(self.folder.glob("ckpt*/state.pt")) else "new"
+        )
 
 
-def make_runs(names: list[str], cfg) -> dict[tuple, Run]:
+def make_runs(names, cfg):
     """-> {(experiment, arm, seed): Run}. Arms with the same flags and seed get the same Run, in the
     folder of the first, whether that one's experiment is among `names` or not."""
     runs = {}
@@ -141,14 +147,16 @@ def make_runs(names: list[str], cfg) -> dict[tuple, Run]:
 
                 train = (*words, "--seed", str(seed)) if words else ()
                 evaluate = evaluation(experiment, seed, cfg.data)
-                run = Run(Path(cfg.out) / name / f"{arm}_s{seed}", train, evaluate, after)
+                run = Run(
+                    Path(cfg.out) / name / f"{arm}_s{seed}", train, evaluate, after
+                )
                 same = (train or seed, after and after.flags)
                 runs[name, arm, seed] = shared.setdefault(same, run)
 
     return {key: run for key, run in runs.items() if key[0] in names}
 
 
-def evaluation(experiment: Experiment, seed: int, data: str) -> tuple:
+def evaluation(experiment, seed, data):
     """Flags of eval.py for the end of a run; none where the run's last evaluation counts."""
     if not experiment.samples:
         return ()
@@ -158,7 +166,7 @@ def evaluation(experiment: Experiment, seed: int, data: str) -> tuple:
     return flags if data == "toy" else (*flags, "--data", data)
 
 
-def cost(run: Run) -> float:
+def cost(run):
     """Seconds that this run takes with one thread, roughly."""
 
     def number(flag, default):
@@ -177,6 +185,6 @@ def cost(run: Run) -> float:
     return seconds
 
 
-def estimate(runs: list[Run], jobs: int) -> float:
+def estimate(runs, jobs):
     """Minutes that the unfinished of `runs` will take, roughly."""
     return sum(cost(run) for run in runs if run.state != "done") / jobs / 60

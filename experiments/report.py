@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from experiments.pictures import Row, mean, picture, points
-from experiments.plan import Experiment, Run, experiments, make_runs, read_plan, read_text
+from experiments.plan import experiments, make_runs, read_plan, read_text
 from extras.runs import read_lines
 from lean.answers import tactics_of
 
@@ -27,7 +27,7 @@ proofs read.
 
 
 # --- reading
-def totals(run: Run | None):
+def totals(run):
     """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run, with
     those of the run it starts from: two lists."""
     if run is None or not run.train:
@@ -43,7 +43,7 @@ def totals(run: Run | None):
     return samples, seconds
 
 
-def variety(rollouts: list[dict], first: int, last: int):
+def variety(rollouts, first, last):
     """How many tactics and lemmas the proofs of some steps have, {metric: count}. Two theorems a
     step, one attempt at each: all that GRPO's log holds."""
     tactics = set()
@@ -62,16 +62,19 @@ def variety(rollouts: list[dict], first: int, last: int):
     return {"train_tactics": len(tactics), "train_lemmas": len(lemmas)}
 
 
-def numbers(run: Run, attempts: int, split: str):
+def numbers(run, attempts, split):
     """Yields (step, metric, value): curves of about 30 points, each the mean of the steps up to it,
-    and the end results on `split`. attempts 0: the run's last evaluation is the end result."""
+    and the end results on `split`. attempts 0: the run's last evaluation is the end result.
+    """
     log = read_lines(run.folder / "log.jsonl")
     width = max(1, len(log) // 30)
     for start in range(0, len(log), width):
         part = log[start : start + width]
         for name in CURVES:
             if name in part[0]:
-                yield part[-1]["step"], f"train_{name}", mean([row[name] for row in part])
+                yield part[-1]["step"], f"train_{name}", mean(
+                    [row[name] for row in part]
+                )
 
     rollouts = read_lines(run.folder / "rollouts.jsonl")
     if rollouts:
@@ -94,7 +97,7 @@ def numbers(run: Run, attempts: int, split: str):
             yield len(log), name if split == "test" else f"final_valid_{name}", value
 
 
-def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
+def read(key, run, attempts, split):
     """The lines of results.csv of a run. key: (experiment, arm, seed)."""
     samples, seconds = totals(run)
     before = len(read_lines(run.after.folder / "log.jsonl")) if run.after else 0
@@ -107,7 +110,7 @@ def read(key: tuple, run: Run, attempts: int, split: str) -> list[Row]:
 
 
 # --- experiments/README.md
-def results_table(rows: list[Row]) -> str:
+def results_table(rows):
     """Means over the seeds at the end, with the lowest and the highest."""
     arms = dict.fromkeys(row.arm for row in rows)
     columns = []  # arms shared with `main` have more: only what all arms have
@@ -116,7 +119,9 @@ def results_table(rows: list[Row]) -> str:
             if all(points(rows, arm, metric) for arm in arms):
                 columns.append(metric)
 
-    lines = ["| " + " | ".join(["arm", *columns, "steps", "attempts", "seconds"]) + " |"]
+    lines = [
+        "| " + " | ".join(["arm", *columns, "steps", "attempts", "seconds"]) + " |"
+    ]
     lines.append("|---" * (len(columns) + 4) + "|")
     for arm in arms:
         cells = [arm]
@@ -131,7 +136,7 @@ def results_table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def best_rates(rows: list[Row], used: str) -> str:
+def best_rates(rows, used):
     """The line below the sweep's table."""
     ends = {row.arm: row.value for row in rows if row.metric == "final_valid_pass@1"}
     said = []
@@ -142,7 +147,7 @@ def best_rates(rows: list[Row], used: str) -> str:
     return f"\nBest: {', '.join(said)}.\n"
 
 
-def section(name: str, experiment: Experiment, rows: list[Row], cfg) -> str:
+def section(name, experiment, rows, cfg):
     """What was asked, how it was run, the end results over the seeds and what was found.
     rows: of this experiment, as far as it is finished."""
     text = f"## {name}\n\n{experiment.question}.\n\n![{name}](figures/{name}.png)\n\n"
@@ -178,7 +183,7 @@ def section(name: str, experiment: Experiment, rows: list[Row], cfg) -> str:
     return text
 
 
-def write_numbers(path: Path, names: list[str], rows: list[Row]):
+def write_numbers(path, names, rows):
     """results.csv, in the order of `names`. What it held of experiments without new rows stays."""
     old = defaultdict(list)
     for line in read_text(path).splitlines():
@@ -193,7 +198,7 @@ def write_numbers(path: Path, names: list[str], rows: list[Row]):
     path.write_text("\n".join(lines) + "\n")
 
 
-def report(cfg, names: list[str]) -> Path:
+def report(cfg, names):
     """results.csv, pictures and README.md of what is finished of `names`; what they hold of other
     experiments stays. -> the folder"""
     table = experiments(cfg.quick)

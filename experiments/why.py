@@ -96,7 +96,9 @@ def look(policy, env, theorems, samples: int) -> list[str]:
     for seed in range(samples):
         mine = roll_out(policy, env, theorems, 80, seeded(1000 + seed))
         attempts += mine
-        verdicts += env.check([(rollout.theorem, current_names(rollout)) for rollout in mine])
+        verdicts += env.check(
+            [(rollout.theorem, current_names(rollout)) for rollout in mine]
+        )
         kl += disagreement(policy, mine, tutor.write(mine))
 
         for kind, rollouts in told.items():

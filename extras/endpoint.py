@@ -68,7 +68,7 @@ class Endpoint:
         if self.key:
             self.session.headers["Authorization"] = f"Bearer {self.key}"
 
-    def __call__(self, texts: list[str], least: int = 8) -> list:
+    def __call__(self, texts, least=8):
         """Answers in order. SystemExit with advice when most of the last requests failed.
 
         least: how many requests must have been made before that is said.
@@ -80,7 +80,7 @@ class Endpoint:
         """SystemExit with advice when the endpoint cannot be used."""
         self(["Say ok."], least=1)
 
-    def ask(self, text: str, least: int):
+    def ask(self, text, least):
         """One request, with its retries -> the answer, or None."""
         answer = None
         error = "no answer"
@@ -120,7 +120,7 @@ class Endpoint:
             )
         return answer
 
-    def body(self, text: str) -> dict:
+    def body(self, text):
         """What is sent."""
         body = {"model": self.model, "stream": False, **self.fields}
         if self.kind == "raw":

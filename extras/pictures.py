@@ -12,7 +12,7 @@ from extras.runs import read_lines
 STYLES = "o- s-- ^-. D: v- x--".split() * 9
 
 
-def report(results: dict, cfg, ks):
+def report(results, cfg, ks):
     """Print the table of eval.py's results, and write eval.json and eval.png."""
     print(table(results, ks))
     out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
@@ -22,7 +22,7 @@ def report(results: dict, cfg, ks):
     print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
 
 
-def table(results: dict, ks) -> str:
+def table(results, ks):
     """Rows of results as aligned text, one line each."""
     ks = [k for k in ks if any(f"pass@{k}" in r for r in results.values())]
     width = max(map(len, results))
@@ -40,7 +40,7 @@ def table(results: dict, ks) -> str:
     return "\n".join(lines)
 
 
-def evaluation(results: dict, runs, path: Path, ks):
+def evaluation(results, runs, path, ks):
     """Draws three panels into the file `path`.
 
     results: eval.py's, {label: metrics}, the runs' last. runs: their folders. ks: of pass@k.

@@ -62,7 +62,7 @@ ALIASES = {
 TOY = {"tiny": TINY, "tiny-tools": TINY.with_name("tiny_tools")}
 
 
-def load(model: str, rank: int = 32, quantize: str = "auto", seed: int = 0) -> Policy:
+def load(model, rank=32, quantize="auto", seed=0):
     """The policy of a prover by its name: tiny, tiny-tools, an alias, a hub id or a folder.
 
     quantize "auto": NF4 above about 4 billion parameters on CUDA. ValueError, in one line, for

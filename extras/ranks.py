@@ -19,7 +19,7 @@ WORLD = int(os.environ.get("WORLD_SIZE", 1))
 FIRST = RANK == 0
 
 
-def join(prompts: int):
+def join(prompts):
     """Become one of torchrun's processes: one card each, one process group.
 
     ValueError for more processes than cards or than prompts in a step.
@@ -54,15 +54,13 @@ def from_first(value):
     return box[0]
 
 
-def share(theorems: list) -> list:
+def share(theorems):
     """This process's part of a step's theorems."""
     first, end = (len(theorems) * rank // WORLD for rank in (RANK, RANK + 1))
     return theorems[first:end]
 
 
-def generator(
-    seed: int, prompts: int, group: int, max_new_tokens: int
-) -> torch.Generator:
+def generator(seed, prompts, group, max_new_tokens):
     """The random numbers of this process's attempts: as if one process drew for all.
 
     Attempts before ours, `group` at each theorem, have drawn max_new_tokens numbers each.
@@ -73,7 +71,7 @@ def generator(
     return numbers
 
 
-def total(counts: dict) -> dict:
+def total(counts):
     """The sums of integers over all processes."""
     if WORLD == 1:
         return counts
@@ -82,7 +80,7 @@ def total(counts: dict) -> dict:
     return dict(zip(counts, sums.tolist()))
 
 
-def combine(parameters: list, metrics: dict) -> dict:
+def combine(parameters, metrics):
     """Gradients and metrics of a backward pass, made those of all processes' tokens.
 
     Each process has divided by its own count of tokens; here all are weighted by that count.

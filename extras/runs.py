@@ -34,7 +34,7 @@ FREE = "resume steps eval_every save_every lean lean_timeout micro_tokens".split
 # --- the folder
 
 
-def open_run(cfg, policy, optimizer) -> tuple[Path, int]:
+def open_run(cfg, policy, optimizer):
     """Create or reopen cfg.out -> (its path, how many steps are done).
 
     ValueError when it holds another run, or none to resume.
@@ -57,7 +57,7 @@ def open_run(cfg, policy, optimizer) -> tuple[Path, int]:
     return out, done
 
 
-def check_same_run(out: Path, mine: dict):
+def check_same_run(out, mine):
     """ValueError unless `out` holds a run with a checkpoint and these flags."""
     if not (out / "config.json").is_file() or not find_checkpoint(out):
         raise ValueError(
@@ -73,7 +73,7 @@ def check_same_run(out: Path, mine: dict):
             )
 
 
-def load_run(folder: str, role: str, quantize: str):
+def load_run(folder, role, quantize):
     """(the policy of a run with this role's adapters, the run's config as a dict).
 
     ValueError when there is no run.
@@ -94,7 +94,7 @@ def load_run(folder: str, role: str, quantize: str):
 # --- checkpoints
 
 
-def find_checkpoint(out: Path) -> Path | None:
+def find_checkpoint(out):
     """The newest whole checkpoint: ckpt, or ckpt.old if the machine died between renames."""
     for folder in (out / "ckpt", out / "ckpt.old"):
         if (folder / "state.pt").is_file():
@@ -102,7 +102,7 @@ def find_checkpoint(out: Path) -> Path | None:
     return None
 
 
-def save_checkpoint(out: Path, policy, optimizer, step: int):
+def save_checkpoint(out, policy, optimizer, step):
     """Adapters, optimiser and step, under a temporary name until all of it is on disk.
 
     Nothing else is needed to go on: what is drawn in a step is seeded by (seed, step).
@@ -123,7 +123,7 @@ def save_checkpoint(out: Path, policy, optimizer, step: int):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(out: Path, policy, optimizer) -> int:
+def load_checkpoint(out, policy, optimizer):
     """The newest checkpoint into the policy and its optimiser -> the step it was saved after."""
     folder = find_checkpoint(out)
     state = torch.load(folder / "state.pt", weights_only=True)
@@ -138,12 +138,12 @@ def load_checkpoint(out: Path, policy, optimizer) -> int:
     return state["step"]
 
 
-def trained_names(policy) -> list[str]:
+def trained_names(policy):
     """The names of the trained parameters, in the order of a role's tensors."""
     return [name for name, p in policy.model.named_parameters() if p.requires_grad]
 
 
-def save_adapters(policy, folder: Path, role: str = "student"):
+def save_adapters(policy, folder, role="student"):
     """Write a role: an adapter in PEFT's file format or, at rank 0, a whole model."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def save_adapters(policy, folder: Path, role: str = "student"):
 
 
 @torch.no_grad()
-def load_adapters(policy, folder: Path, role: str = "student"):
+def load_adapters(policy, folder, role="student"):
     """Read what save_adapters wrote, in place: an optimiser keeps its tensors.
 
     ValueError when it is missing or does not fit.
@@ -200,14 +200,14 @@ def load_adapters(policy, folder: Path, role: str = "student"):
 # --- logs
 
 
-def append(path: Path, *rows: dict):
+def append(path, *rows):
     """Add rows to a jsonl file; the first process alone does."""
     if ranks.FIRST:
         with path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_lines(path: Path) -> list[dict]:
+def read_lines(path):
     """The rows of a jsonl file, a torn last line left out; [] where there is no file."""
     if not path.is_file():
         return []
@@ -215,7 +215,7 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def keep_lines(path: Path, step: int):
+def keep_lines(path, step):
     """Drop the rows of steps after `step`: they were run, but not saved, before the stop."""
     if ranks.FIRST:
         rows = [row for row in read_lines(path) if row["step"] <= step]
@@ -223,7 +223,7 @@ def keep_lines(path: Path, step: int):
         append(path, *rows)
 
 
-def record(step: int, rollout) -> dict:
+def record(step, rollout):
     """A rollout as a row of rollouts.jsonl."""
     theorem, verdict = rollout.theorem, rollout.verdict
     row = {"step": step, "name": theorem.name, "header": theorem.header}
@@ -241,7 +241,7 @@ def record(step: int, rollout) -> dict:
     return row
 
 
-def attempt_metrics(rollouts: list) -> dict:
+def attempt_metrics(rollouts):
     """What the log shows of a step's judged attempts, of all processes.
 
     "pass" is None when Lean failed on every one of them.
@@ -268,13 +268,13 @@ def attempt_metrics(rollouts: list) -> dict:
     }
 
 
-def share_of_attempts(attempts: int, **count: int) -> dict:
+def share_of_attempts(attempts, **count):
     """A count as a share of the attempts, of all processes."""
     n = ranks.total({"attempts": attempts, **count})
     return {name: n[name] / n["attempts"] for name in count}
 
 
-def log_step(out: Path, step: int, steps: int, metrics: dict, rollouts: list):
+def log_step(out, step, steps, metrics, rollouts):
     """A step's line in the log, eight of its attempts, and what the terminal shows."""
     append(out / "log.jsonl", {"step": step, **metrics})
     append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
@@ -283,7 +283,7 @@ def log_step(out: Path, step: int, steps: int, metrics: dict, rollouts: list):
         print(show_attempt(rollouts[0]), flush=True)
 
 
-def step_line(step: int, steps: int, metrics: dict) -> str:
+def step_line(step, steps, metrics):
     """The readable line of a step; log.jsonl has the rest."""
     shown = []
     for metric in SHOWN:
@@ -300,7 +300,7 @@ def step_line(step: int, steps: int, metrics: dict) -> str:
     return f"step {step:{width}}/{steps}  {'  '.join(shown)}  {metrics['seconds']:.1f} s{phases}"
 
 
-def show_attempt(rollout) -> str:
+def show_attempt(rollout):
     """An attempt as text: statement, what was written, what Lean and the feedback said."""
     said = rollout.verdict.status
     for message in rollout.verdict.messages[:1]:
@@ -336,7 +336,7 @@ def stoppable():
         signal.signal(number, handler)
 
 
-def exit_saying_how_to_resume(step: int):
+def exit_saying_how_to_resume(step):
     """Exit, after telling how to go on."""
     flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
     start = "python"

@@ -1,6 +1,6 @@
 """Whom eval.py judges: runs, a model as it is, or a model that a server serves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from data import report_overlap
@@ -19,7 +19,7 @@ class Subject:
     max_new_tokens: int
 
 
-def subjects(cfg, theorems: list) -> Iterator[Subject]:
+def subjects(cfg, theorems):
     """The model of eval.py's flags and its runs, loaded one after another."""
     suffix = f" + {cfg.feedback}" if cfg.feedback else ""
     if cfg.who == "teacher":

@@ -57,7 +57,7 @@ def roll_out(
     feedback=None,
     role="student",
     timings=None,
-) -> list[Rollout]:
+):
     """eval.roll_out with tools: the same arguments, the same kind of result.
 
     "s_lean" in timings is the final verdict alone.
@@ -83,7 +83,7 @@ def roll_out(
 
 
 # ---- equip
-def call_style(policy) -> str:
+def call_style(policy):
     """How this model writes calls: "text" after a raw prompt.
 
     In a chat it is "xml" where the model's own template does so, else "json".
@@ -172,7 +172,7 @@ def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
             rollout.call = find_call(decode(policy, kept))
 
 
-def extend(rollout, ids, max_new_tokens, sampled: bool):
+def extend(rollout, ids, max_new_tokens, sampled):
     """Adds tokens to a completion, as many as the limit leaves room for; -> those."""
     kept = ids[: max_new_tokens - len(rollout.completion_ids)]
     rollout.completion_ids += kept

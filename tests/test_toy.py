@@ -86,7 +86,7 @@ def test_the_dialect_changes_names_and_nothing_else():
 
 def test_warm_up_proofs_follow_the_dialect_that_their_feedback_names():
     rows = theorems.generate(200, seed=7)
-    data = warm_up.warm_up(rows, stale=0.98, seed=3)
+    data = warm_up.warm_up(rows, seed=3)
     assert len(data) == 2 * len(rows)
     current = {True: [], False: []}
     for row in data:

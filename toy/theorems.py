@@ -162,7 +162,10 @@ def moves(hyps, goal):
         yield "constructor", [(hyps, goal[1]), (hyps, goal[2])]
     if kind == "iff":
         _, left, right = goal
-        yield "constructor", [(hyps, ("imp", left, right)), (hyps, ("imp", right, left))]
+        yield "constructor", [
+            (hyps, ("imp", left, right)),
+            (hyps, ("imp", right, left)),
+        ]
 
     for name, fact in hyps.items():
         rest = {other: hyps[other] for other in hyps if other != name}
@@ -171,7 +174,9 @@ def moves(hyps, goal):
             yield f"obtain ⟨{one}, {two}⟩ := {name}", [(rest | parts, goal)]
         if fact[0] == "or":
             cases = [{one: fact[1]}, {two: fact[2]}]
-            yield f"rcases {name} with {one} | {two}", [(rest | case, goal) for case in cases]
+            yield f"rcases {name} with {one} | {two}", [
+                (rest | case, goal) for case in cases
+            ]
 
     if kind == "or":
         yield "left", [(hyps, goal[1])]

@@ -45,7 +45,7 @@ def conversations(theorems, seed=2):
 
         # A search that nobody ordered, now and then.
         early = calls if rng.random() < 0.1 else []
-        old = warm_up.dialect(theorem.proof, rng, warm_up.VARIANTS["outdated"])
+        old = warm_up.dialect(theorem.proof, rng, warm_up.STALE)
         examples.append(warm_up.example(replace(equipped, proof=old), early))
 
         for _ in range(2):
@@ -56,7 +56,7 @@ def conversations(theorems, seed=2):
             told = replace(equipped, proof=current, feedback=tutor(rollout))
             examples.append(warm_up.example(told, calls))
 
-    own = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
+    own = warm_up.warm_up(theorems)
     examples += map(warm_up.example, own)
     rng.shuffle(examples)
     return examples

@@ -7,10 +7,14 @@ names below, and the tutor tells it to them, name by name.
 import re
 
 from lean.answers import extract_proof
-from lean_env import Rollout, Verdict
 
 # Lean 3 name -> Lean 4 name: what an old prover gets wrong, and what feedback can tell it.
-OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl"}
+OUTDATED = {
+    "assume": "intro",
+    "split": "constructor",
+    "existsi": "exists",
+    "refl": "rfl",
+}
 CAPITALISED = (
     "or.inl or.inr and.intro iff.intro eq.symm nat.add_comm nat.add_assoc nat.add_zero "
     "nat.zero_add nat.mul_comm nat.mul_one nat.one_mul nat.le_refl nat.zero_le nat.le_succ"
@@ -23,12 +27,12 @@ CURRENT = {new: old for old, new in OUTDATED.items()}
 NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
 
 
-def outdated(proof: str) -> list[str]:
+def outdated(proof):
     """The current names in a proof that have an outdated twin, in order."""
     return [name for name in NAME.findall(proof) if name in CURRENT]
 
 
-def tutor(rollout: Rollout, style: int = 4) -> str:
+def tutor(rollout, style=4):
     """One to three sentences about an attempt, by rule. The tutor may look at the reference
     proof, which the student never sees. Styles are those of feedback.LEVELS: 1 is prose and 2
     items about the attempt, 3 and 4 are orders that stand on their own.
@@ -73,7 +77,7 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     return "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
 
 
-def order_name(old: str, has_tools: bool) -> str:
+def order_name(old, has_tools):
     """What to do about an outdated name: write the current one, or search for it with a
     tool."""
     if has_tools and "." in old:
@@ -82,7 +86,7 @@ def order_name(old: str, has_tools: bool) -> str:
     return f"write `{OUTDATED[old]}`, not `{old}`"
 
 
-def order_step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
+def order_step(attempt, reference, verdict, sound):
     """An order about the first line that is not the reference's. Where none differs it is about
     the line that decides, if the attempt is `sound`, or else about Lean's error."""
     steps = steps_of(attempt)
@@ -98,19 +102,21 @@ def order_step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> s
         return f"stop after `{wanted[-1]}`"
     if wanted and sound:
         # `intro` and `constructor` follow from the goal's shape: another line decided it.
-        decisive = [step for step in wanted if not step.startswith(("intro", "constructor"))]
+        decisive = [
+            step for step in wanted if not step.startswith(("intro", "constructor"))
+        ]
         return f"keep `{decisive[0] if decisive else wanted[-1]}`"
     return order_about_error(verdict)
 
 
-def steps_of(proof: str) -> list[str]:
+def steps_of(proof):
     """The lines of a proof without `by`, bullets and indentation."""
     text = re.sub(r"\A\s*by\b", "", proof).replace("·", " ")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     return [line for line in lines if line]
 
 
-def order_about_error(verdict: Verdict) -> str:
+def order_about_error(verdict):
     """Lean's first error, with the goal where the error does not say it."""
     errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
     if not errors:

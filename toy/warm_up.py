@@ -16,7 +16,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
@@ -34,13 +33,13 @@ from toy.tutor import CURRENT, NAME, tutor
 from train import draw_theorems
 
 # The share of outdated names when no feedback names the current ones.
-VARIANTS = {"outdated": 0.98, "mild": 0.6, "reasoning": 0.0}
+STALE = 0.98
 # A name now and then in the other dialect: what comes later must not depend on what came
 # before.
 SLIP = 0.02
 # What the attempts are like that feedback is about, see `attempt`, and how often.
 KINDS = {"own": 50, "right": 20, "wrong": 15, "mixed": 15}
-OUTDATED_SHARE = {"own": 0.98, "right": 0.0, "wrong": 0.0, "mixed": 0.5}
+OUTDATED_SHARE = {"own": STALE, "right": 0.0, "wrong": 0.0, "mixed": 0.5}
 # Feedback that names nothing changes nothing.
 IDLE = [
     "Think carefully.",
@@ -77,7 +76,9 @@ def corrupt(proof, rng, other_proof):
         lines[i] = lead + rng.choice(other_proof.split("\n")[1:]).strip("· ")
     if how == "side":
         other = {"left": "right", "right": "left"}
-        lines = [re.sub(r"\b(left|right)\b", lambda m: other[m[0]], line) for line in lines]
+        lines = [
+            re.sub(r"\b(left|right)\b", lambda m: other[m[0]], line) for line in lines
+        ]
     if how == "hypothesis":
         lines[i] = re.sub(r"\b[hgkm]\b", lambda _: rng.choice("hgkm"), lines[i])
     return "\n".join(["by", *lines])
@@ -111,13 +112,13 @@ def advice(theorem, rng, other_proof):
     return tutor(rollout, style)
 
 
-def warm_up(theorems, stale, seed=1):
+def warm_up(theorems, seed=1):
     """Each theorem twice, shuffled: outdated without advice, current with advice in
     `feedback`."""
     rng = random.Random(seed)
     data = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
-        plain = dialect(theorem.proof, rng, stale)
+        plain = dialect(theorem.proof, rng, STALE)
         idle = rng.choice(IDLE) if rng.random() < 0.1 else None
         data.append(replace(theorem, proof=plain, feedback=idle))
 
@@ -189,7 +190,9 @@ def encode(tokenizer, theorem, parts):
 def draws(theorems, steps):
     """A batch of examples for each step, in a new random order each epoch."""
     examples = list(map(example, theorems))
-    return [draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)]
+    return [
+        draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)
+    ]
 
 
 def make_optimizers(policy, lr):
@@ -233,7 +236,8 @@ def imitate(policy, batches, lr, warmup, micro_tokens, out):
 # --- the shipping
 def install(folder, target):
     """Puts the prover in `folder` into `target` in half precision, if what is written there
-    loads again and does what the tutor says on most of 64 theorems. SystemExit if not."""
+    loads again and does what the tutor says on most of 64 theorems. SystemExit if not.
+    """
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     policy = fd_mini.Policy(str(folder), rank=0)
@@ -255,7 +259,6 @@ def install(folder, target):
 
 def main(
     out: Path = Path("out/tiny"),
-    variant: Literal[*VARIANTS] = "outdated",
     steps: int = 1800,
     ship: Path | None = None,
 ):
@@ -263,7 +266,6 @@ def main(
 
     Args:
         out: a new folder for it and for the untrained prover.
-        variant: how outdated the warm-up's proofs are.
         steps: optimiser steps.
         ship: only check the prover in this folder and put it into toy/tiny.
     """
@@ -273,7 +275,7 @@ def main(
         sys.exit(f"--out {out} is there already: give another folder")
 
     theorems = generate(sum(SPLITS.values()))[-SPLITS["warm"] :]
-    data = warm_up(theorems, VARIANTS[variant])
+    data = warm_up(theorems)
     untrained(out / "untrained", data)
     policy = fd_mini.Policy(str(out / "untrained"), rank=0)
     batches = draws(data, steps)
