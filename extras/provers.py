@@ -74,17 +74,17 @@ def load(model, rank=32, quantize="auto", seed=0):
         raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
 
     on_gpu = torch.cuda.is_available()
-    name, style, folder = str(TOY.get(model)), "plain", str(TOY.get(model))
+    name, style, folder, large = (
+        str(TOY.get(model)),
+        "plain",
+        str(TOY.get(model)),
+        False,
+    )
     if model not in TOY:
-        name, style, folder = find(model, on_gpu)
+        name, style, folder, large = find(model, on_gpu)
+    if quantize == "auto" and large and rank > 0:
+        quantize = "nf4"
     try:
-        if (
-            quantize == "auto"
-            and rank > 0
-            and on_gpu
-            and is_large(read(AutoConfig, folder))
-        ):
-            quantize = "nf4"
         policy = Policy(folder, rank, quantize, seed)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
@@ -125,12 +125,6 @@ def too_large(name, nf4, bf16):
     )
 
 
-def is_large(config):
-    """Above about 4 billion parameters (those of the layers): NF4 on CUDA, refused on a CPU."""
-    config = config.get_text_config()
-    return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
-
-
 def read(kind, folder):
     """AutoConfig or AutoTokenizer of a folder. OSError, in one line, for what they refuse."""
     try:
@@ -140,12 +134,16 @@ def read(kind, folder):
 
 
 def check_size(name, folder, on_gpu):
-    """ValueError for a large model without CUDA, from its config alone."""
-    config = read(AutoConfig, folder)
-    if is_large(config) and not on_gpu:
-        text = config.get_text_config()
-        sizes = [memory.weights(text, form) for form in ("nf4", "bf16")]
+    """Has it more than about 4 billion parameters (those of the layers)? From its config alone.
+
+    Such a model is NF4 on CUDA; without CUDA it is refused: ValueError.
+    """
+    config = read(AutoConfig, folder).get_text_config()
+    large = 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
+    if large and not on_gpu:
+        sizes = [memory.weights(config, form) for form in ("nf4", "bf16")]
         raise ValueError(too_large(name, *sizes))
+    return large
 
 
 def has_template(folder):
@@ -164,7 +162,7 @@ def hub_answers():
 
 
 def find(name, on_gpu):
-    """A name or a folder -> (hub id or folder, prompt style, folder with the files).
+    """A name or a folder -> (hub id or folder, prompt style, folder with the files, is it large?).
 
     A folder is prompted by its chat template or, without one, as the tiny prover is. Files come
     from the hub when it answers, from the local cache otherwise; what is taken is printed
@@ -174,10 +172,7 @@ def find(name, on_gpu):
         return find_folder(name, on_gpu)
     hub_id, revision, style, billions, meaning = resolve(name)
     if billions and billions > 4 and not on_gpu:
-        print(
-            f"model: {hub_id} @ {revision} · prompt style {style}\n  {meaning}",
-            flush=True,
-        )
+        print(f"model: {hub_id} @ {revision} · prompt style {style}\n  {meaning}")
         # NF4 with embeddings and head in bf16 comes to about 0.8 bytes a parameter.
         told = f"{hub_id} ({billions}B parameters)"
         raise ValueError(too_large(told, 0.8e9 * billions, 2e9 * billions))
@@ -187,14 +182,14 @@ def find(name, on_gpu):
     try:
         small = ["*.json", "*.jinja", "*.txt", "*.model"]
         folder = snapshot_download(hub_id, allow_patterns=small, **fetch)
-        check_size(hub_id, folder, on_gpu)
+        large = check_size(hub_id, folder, on_gpu)
         if not style:
             style = "chat" if has_template(folder) else "fence"
         source = "from the hub" if online else "from the local cache"
         print(
             f"model: {hub_id} @ {revision} · prompt style {style} · {source}\n  {meaning}"
         )
-        return hub_id, style, fetch_weights(hub_id, fetch)
+        return hub_id, style, fetch_weights(hub_id, fetch), large
     except (OSError, HTTPError) as error:  # missing files; a connection that broke
         if online:
             reason = str(error).strip().splitlines()[0]
@@ -211,12 +206,12 @@ def find(name, on_gpu):
 def find_folder(name, on_gpu):
     """find() for a local folder."""
     try:
-        check_size(name, name, on_gpu)
+        large = check_size(name, name, on_gpu)
         style = "chat" if has_template(name) else "plain"
     except OSError as error:
         raise ValueError(f"cannot load {name!r}: {error}") from error
     print(f"model: {name} · prompt style {style}", flush=True)
-    return name, style, name
+    return name, style, name, large
 
 
 def fetch_weights(hub_id, fetch):

@@ -1,6 +1,6 @@
 """The tiny prover, from nothing: warm-up data, an untrained model, training and shipping.
 
-    python -m toy.warm_up --out out/tiny     # about half an hour on a CPU core; also --variant
+    python -m toy.warm_up --out out/tiny     # about half an hour on a CPU core
     python -m toy.warm_up --ship out/tiny    # checks that prover and puts it into toy/tiny
 
 The warm-up data is what makes the task. Without feedback its proofs are written in Lean 3
