@@ -9,7 +9,7 @@ import re
 import textwrap
 
 from lean.guard import CHEAT, COMMAND
-from lean.text import CLOSING, OPENING, split_statement, tokens
+from lean.text import split_statement, step, tokens, words
 from lean_env import Theorem
 
 # Our name of a field -> theirs, the first that a row has. A statement in words (`statement`
@@ -102,7 +102,7 @@ def read_theorem(row):
     theirs = ours["header"]
     # A statement may bring its own header (Goedel-V2's miniF2F has it in both fields).
     repeats = theirs and header.startswith(theirs.strip() + "\n")
-    if repeats or "import" in words_of(header):
+    if repeats or "import" in words(header):
         theirs = None
     header = "\n".join(filter(None, (theirs, header))) or None
 
@@ -110,7 +110,7 @@ def read_theorem(row):
         proof = proof_term(ours["proof"], bare=rest is not None)
     else:
         proof = unless_stub(rest)
-    name = ours["name"] or words_of(statement)[1]
+    name = ours["name"] or words(statement)[1]
     return Theorem(name, statement, header, proof, ours["feedback"])
 
 
@@ -118,9 +118,8 @@ def read_field(row, field):
     """The text of one of our fields, or None where the row has none."""
     names = [name for name in FIELDS[field] if row.get(name) not in (None, "", [])]
     value = row[names[0]] if names else None
-    if field == "proof" and isinstance(
-        value, list
-    ):  # Lean-Workbook: every proof that was found
+    # Lean-Workbook has every proof that was found.
+    if field == "proof" and isinstance(value, list):
         value = value[0]
     if field == "name" and isinstance(value, int):
         value = str(value)
@@ -131,20 +130,9 @@ def read_field(row, field):
 
 
 # --- Lean text
-def words_of(text):
-    return [word for word, _ in tokens(text)[0]]
-
-
 def key(statement):
     """What two statements share when they differ in name, spaces and comments only."""
-    return " ".join(words_of(statement)[2:])
-
-
-def step(word):
-    """How much deeper in brackets the text is after this word."""
-    if word in OPENING:
-        return 1
-    return -1 if word in CLOSING else 0
+    return " ".join(words(statement)[2:])
 
 
 def split_theorem(text):
@@ -245,9 +233,9 @@ def proof_term(proof, bare):
     or without, a theorem with its proof (a file, perhaps), or, with `bare`, the tactics that
     follow `:= by`."""
     found = tokens(proof)[0]
-    words = [word for word, _ in found]
-    opens = words[0] if words else ""
-    if opens not in ("by", ":=") and ("theorem" in words or "lemma" in words):
+    opens = found[0][0] if found else ""
+    is_theorem = not {"theorem", "lemma"}.isdisjoint(words(proof))
+    if is_theorem and opens not in ("by", ":="):
         try:
             term = split_theorem(proof)[2]
         except ValueError:
@@ -264,9 +252,9 @@ def proof_term(proof, bare):
 
 def unless_stub(term):
     """The term, or None where there is none or only a `sorry`."""
-    words = words_of(term or "")
-    stubs = (["by"], ["by", "sorry"], ["by", "admit"])
-    is_stub = words[:1] in ([], ["sorry"]) or words[:2] in stubs
+    start = words(term or "")[:2]
+    stubs = ([], ["by"], ["by", "sorry"], ["by", "admit"])
+    is_stub = start in stubs or start[0] == "sorry"
     return None if is_stub else term.strip()
 
 
@@ -290,13 +278,13 @@ def by(tactics):
     (column, _), *later = lines.values()
 
     if later:
-        words = [word for word, _ in found]
+        said = words(text)
         second, i = later[0]
         margin, _ = min(later)
-        in_brackets = sum(map(step, words[:i])) != 0
-        unfinished = {words[i - 1], words[i]} & UNFINISHED or words[i] in "_([⟨"
+        in_brackets = sum(map(step, said[:i])) != 0
+        unfinished = {said[i - 1], said[i]} & UNFINISHED or said[i] in "_([⟨"
         goes_on = second == margin and (in_brackets or unfinished)
-        goes_on = goes_on or words[0] in ("exact", "calc")  # no goal is left to another tactic
+        goes_on = goes_on or said[0] in ("exact", "calc")  # no goal is left to another tactic
         if column > margin or not goes_on:
             column = margin
     text = " " * column + text[found[0][1] :]

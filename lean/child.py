@@ -83,8 +83,7 @@ def confine(libc, alone):
     code = call_filter(alone, *calls)
     buffer = ctypes.create_string_buffer(code)
     program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
-    if libc.prctl(*map(ctypes.c_ulong, (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))) != 0:
-        return False
+    libc.prctl(*map(ctypes.c_ulong, (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
     return libc.prctl(*map(ctypes.c_ulong, (PR_SET_SECCOMP, 2)), program) == 0
 
 

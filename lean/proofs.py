@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from lean.answers import extract_proof
+from lean.backends import default_header
 from lean.guard import ALLOWED_AXIOMS
 from lean.text import IMPORTS, namespaces, split_statement, without_header
 
@@ -52,10 +53,8 @@ def write(run):
             f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py."
         )
     lines = records.read_text(encoding="utf-8").splitlines()
-    rollouts = [
-        json.loads(line) for line in lines if line.endswith("}")
-    ]  # the last may be torn
-    found = pairs(rollouts, header_of(run))
+    whole = filter(lambda line: line.endswith("}"), lines)  # the last may be torn
+    found = pairs(map(json.loads, whole), header_of(run))
     if not found:
         raise ValueError(
             f"{records} (eight attempts a step) records no proof yet. "
@@ -83,9 +82,7 @@ def write(run):
 def header_of(run):
     """The header of a run's theorems that have none of their own, as LeanEnv chose it."""
     config = json.loads((run / "config.json").read_text())
-    project, kind = config.get("lean_project"), config.get("lean", "").partition(":")[0]
-    has_mathlib = project and (Path(project) / ".lake/packages/mathlib").exists()
-    return "import Mathlib" if has_mathlib or kind == "kimina" else ""
+    return default_header(config.get("lean", ""), config.get("lean_project") or None)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,13 @@ def words(text):
     return [word for word, _ in tokens(text)[0]]
 
 
+def step(word):
+    """How much deeper in brackets the text is after this word."""
+    if word in OPENING:
+        return 1
+    return -1 if word in CLOSING else 0
+
+
 def end_of_comment(text, start):
     """Where the block comment ends whose inside begins at `start`; None when it does not."""
     depth = 1
@@ -156,10 +163,7 @@ def split_statement(statement):
 
     depth = 0
     for token, at in found[2:]:
-        if token in OPENING:
-            depth += 1
-        elif token in CLOSING:
-            depth -= 1
-        elif token == ":" and depth == 0:
+        depth += step(token)
+        if token == ":" and depth == 0:
             return name, universes, statement[start:at], statement[at + 1 :]
     raise ValueError(f"the statement of {name} has no `: TYPE` outside its binders: {shown}")
