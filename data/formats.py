@@ -21,15 +21,7 @@ FIELDS = {
     "name": ("name", "problem_id", "theorem_name", "id", "uuid"),
     "feedback": ("feedback",),
 }
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+SPLITS = {"training": "train", "validation": "valid", "val": "valid", "dev": "valid"}
 # What starts a command when it stands at the margin: the guard's words that are no tactics.
 TACTICS = "exact? apply? rw? try? hint observe? sorry admit stop native_decide run_tac by_elab"
 COMMANDS = (COMMAND | CHEAT) - set(TACTICS.split())
@@ -43,7 +35,7 @@ def read_objects(path):
     """(line number, object) of a jsonl file, or (place, object) of a json file with one
     list."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): "
@@ -78,8 +70,9 @@ def parse(line):
 def pick_split(entries, split, path):
     """The theorems of `split`, where rows say which they belong to; all of them where none
     does. Evaluation sets are not trained on. entries: [(row, theorem), ...]."""
-    belongs = [SPLITS.get(str(row.get("split")).lower()) for row, _ in entries]
-    there = set(belongs) - {None}
+    theirs = [str(row.get("split")).lower() for row, _ in entries]
+    belongs = [SPLITS.get(name, name) for name in theirs]
+    there = {"train", "valid", "test"}.intersection(belongs)
     if there and split not in there:
         found = " and ".join(sorted(there))
         advice = ""
@@ -93,9 +86,7 @@ def read_theorem(row):
     """A row in anybody's field names -> Theorem. TypeError names a field that is missing or no
     text, ValueError says why the statement cannot be read."""
     ours = {field: read_field(row, field) for field in FIELDS}
-    header = ""
-    statement = ours["statement"]
-    rest = None
+    header, statement, rest = "", ours["statement"], None
     if not re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S):  # bare in our own files
         header, statement, rest = split_theorem(statement)
 
@@ -242,7 +233,7 @@ def proof_term(proof, bare):
             return None  # the statement is good all the same
     else:
         stop = next_command(proof, found, 0)
-        term = proof if stop is None else code(proof, found, 0, stop)
+        term = code(proof, found, 0, stop) if stop else proof
         if opens == ":=":
             term = term.partition(":=")[2]
         elif opens != "by" and bare:

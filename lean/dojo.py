@@ -95,7 +95,7 @@ def check_version(version, where):
     """SystemExit when a Lean ("v4.19.0", "v4.20.0-rc1", "nightly-...") is not known to be one
     that LeanDojo can talk to."""
     match = re.match(r"v?(\d+)\.(\d+)", version)
-    if not match or (int(match[1]), int(match[2])) >= NEWEST:
+    if not match or tuple(map(int, match.groups())) >= NEWEST:
         raise SystemExit(
             f"--lean dojo: {where} uses Lean {version}, and LeanDojo works with a Lean before "
             "4.20 only (it is deprecated and will not be repaired): give its folder to "
@@ -127,7 +127,7 @@ def file_with(name, path):
     pattern = re.compile(rf"\b(theorem|lemma)\s+{re.escape(name)}[\s:({{\[]")
     for file in path.rglob("*.lean"):
         is_ours = not {".lake", "lake-packages"}.intersection(file.parts)
-        if is_ours and pattern.search(file.read_text(encoding="utf-8", errors="replace")):
+        if is_ours and pattern.search(file.read_text("utf-8", "replace")):
             return file.relative_to(path)
     return None
 
@@ -143,7 +143,7 @@ def goals_by_dojo(dojo, theorem, statement, proof, timeout):
             place, goals = walk(dojo, session.run_tac, state, texts)
     except Exception:
         # It fails in many ways. The goals are help, the verdict stands without them.
-        return []
+        place = None
     if place is None:
         return []
 

@@ -80,8 +80,7 @@ def read(url, text, seconds):
         elif not error and isinstance(response, dict):
             # A REPL that fails says {"message": ...}: no messages, no evidence, a crash.
             messages = [leans_message(m) for m in response.get("messages") or []]
-            failed = any(m["severity"] == "error" for m in messages)
-            code = 1 if failed else 0
+            code = int(any(m["severity"] == "error" for m in messages))
         break
     messages = [m for m in messages if "set_option linter." not in m["data"]]
     return code, messages, time.monotonic() - began

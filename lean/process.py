@@ -70,7 +70,9 @@ def read(text, argv, cwd, env, seconds, memory):
             said = json.loads(line)
             # Whether these are there is asked first.
             where, data, severity = said["pos"], said["data"], said["severity"]
-            messages.append(dict(where, severity=severity, data=data, kind=said.get("kind", "")))
+            messages.append(
+                dict(where, severity=severity, data=data, kind=said.get("kind", ""))
+            )
         except (ValueError, TypeError, KeyError):
             continue
     return code, messages, took

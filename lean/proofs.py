@@ -11,11 +11,12 @@ Copied into a Lake project that has a library `Proofs` (`lean_env.py setup` writ
 compile with the embedded Lean (tests/test_proofs.py); comparator itself: not yet run.
 """
 
-import argparse
 import json
 import shutil
 import sys
 from pathlib import Path
+
+import tyro
 
 from lean.answers import extract_proof
 from lean.backends import default_header
@@ -52,7 +53,7 @@ def write(run):
         raise ValueError(
             f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py."
         )
-    lines = records.read_text(encoding="utf-8").splitlines()
+    lines = records.read_text("utf-8").splitlines()
     whole = filter(lambda line: line.endswith("}"), lines)  # the last may be torn
     found = pairs(map(json.loads, whole), header_of(run))
     if not found:
@@ -66,8 +67,8 @@ def write(run):
     for n, (name, challenge, solution) in enumerate(found, 1):
         folder = out / "Proofs" / f"P{n:04}"
         folder.mkdir(parents=True)
-        (folder / "Challenge.lean").write_text(challenge, encoding="utf-8")
-        (folder / "Solution.lean").write_text(solution, encoding="utf-8")
+        (folder / "Challenge.lean").write_text(challenge, "utf-8")
+        (folder / "Solution.lean").write_text(solution, "utf-8")
         config = {
             "challenge_module": f"Proofs.P{n:04}.Challenge",
             "solution_module": f"Proofs.P{n:04}.Solution",
@@ -75,7 +76,7 @@ def write(run):
             "permitted_axioms": sorted(ALLOWED_AXIOMS),
         }
         text = json.dumps(config, indent=1, ensure_ascii=False)
-        (out / f"P{n:04}.json").write_text(text, encoding="utf-8")
+        (out / f"P{n:04}.json").write_text(text, "utf-8")
     return len(found)
 
 
@@ -85,13 +86,17 @@ def header_of(run):
     return default_header(config.get("lean", ""), config.get("lean_project") or None)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="folder of a run")
-    run = parser.parse_args().run
+def main(run: tyro.conf.Positional[Path]):
+    """The proofs of a run as files.
+
+    Args:
+        run: folder of a run.
+    """
     try:
         print(f"{write(run)} proofs in {run / 'proofs'}")
     except (ValueError, OSError) as error:
         sys.exit(f"proofs.py: {error}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

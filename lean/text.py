@@ -56,7 +56,7 @@ def tokens(text):
 
         if match["comment"] == "/-":
             position = end_of_comment(text, position)
-            if position is None:
+            if not position:
                 return found, False
         elif match["broken"]:
             ok = False
@@ -98,7 +98,7 @@ def scopes(text):
     for word, at in tokens(text)[0]:
         if word not in ("namespace", "section", "mutual", "end"):
             continue
-        name = re.compile(rf"[ \t]+({NAME})").match(text, at + len(word))
+        name = re.match(rf"[ \t]+({NAME})", text[at + len(word) :])
         if name and name[1] not in COMMAND:
             names = name[1].split(".")
         else:

@@ -45,8 +45,8 @@ def conversations(theorems, seed=2):
 
         # A search that nobody ordered, now and then.
         early = calls if rng.random() < 0.1 else []
-        old = warm_up.dialect(theorem.proof, rng, warm_up.VARIANTS["outdated"])
-        examples.append(warm_up.example(replace(equipped, proof=old), early))
+        old = warm_up.dialect(theorem.proof, rng, warm_up.STALE)
+        examples.append((replace(equipped, proof=old), early))
 
         for _ in range(2):
             attempt = warm_up.attempt(theorem, rng, other.proof)
@@ -54,10 +54,9 @@ def conversations(theorems, seed=2):
             rollout.conversation = rollout.text  # tells the tutor that there are tools
             current = warm_up.dialect(theorem.proof, rng, warm_up.SLIP)
             told = replace(equipped, proof=current, feedback=tutor(rollout))
-            examples.append(warm_up.example(told, calls))
+            examples.append((told, calls))
 
-    own = warm_up.warm_up(theorems, warm_up.VARIANTS["outdated"])
-    examples += map(warm_up.example, own)
+    examples += [(theorem, []) for theorem in warm_up.warm_up(theorems)]
     rng.shuffle(examples)
     return examples
 

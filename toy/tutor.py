@@ -7,7 +7,6 @@ names below, and the tutor tells it to them, name by name.
 import re
 
 from lean.answers import extract_proof
-from lean_env import Rollout, Verdict
 
 # Lean 3 name -> Lean 4 name: what an old prover gets wrong, and what feedback can tell it.
 OUTDATED = {"assume": "intro", "split": "constructor", "existsi": "exists", "refl": "rfl"}
@@ -23,12 +22,12 @@ CURRENT = {new: old for old, new in OUTDATED.items()}
 NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
 
 
-def outdated(proof: str) -> list[str]:
+def outdated(proof):
     """The current names in a proof that have an outdated twin, in order."""
     return [name for name in NAME.findall(proof) if name in CURRENT]
 
 
-def tutor(rollout: Rollout, style: int = 4) -> str:
+def tutor(rollout, style=4):
     """One to three sentences about an attempt, by rule. The tutor may look at the reference
     proof, which the student never sees. Styles are those of feedback.LEVELS: 1 is prose and 2
     items about the attempt, 3 and 4 are orders that stand on their own.
@@ -73,7 +72,7 @@ def tutor(rollout: Rollout, style: int = 4) -> str:
     return "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
 
 
-def order_name(old: str, has_tools: bool) -> str:
+def order_name(old, has_tools):
     """What to do about an outdated name: write the current one, or search for it with a
     tool."""
     if has_tools and "." in old:
@@ -82,7 +81,7 @@ def order_name(old: str, has_tools: bool) -> str:
     return f"write `{OUTDATED[old]}`, not `{old}`"
 
 
-def order_step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> str:
+def order_step(attempt, reference, verdict, sound):
     """An order about the first line that is not the reference's. Where none differs it is about
     the line that decides, if the attempt is `sound`, or else about Lean's error."""
     steps = steps_of(attempt)
@@ -103,14 +102,14 @@ def order_step(attempt: str, reference: str, verdict: Verdict, sound: bool) -> s
     return order_about_error(verdict)
 
 
-def steps_of(proof: str) -> list[str]:
+def steps_of(proof):
     """The lines of a proof without `by`, bullets and indentation."""
     text = re.sub(r"\A\s*by\b", "", proof).replace("·", " ")
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    return [line for line in lines if line]
+    return list(filter(None, lines))
 
 
-def order_about_error(verdict: Verdict) -> str:
+def order_about_error(verdict):
     """Lean's first error, with the goal where the error does not say it."""
     errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
     if not errors:
@@ -120,6 +119,6 @@ def order_about_error(verdict: Verdict) -> str:
     # The goal may stand in another message, such as the ones that --lean dojo adds.
     everything = "\n".join(m["data"] for m in verdict.messages)
     goal = re.search(r"⊢ (.*(?:\n  .*)*)", everything)
-    if goal is None or "⊢" in error:
+    if not goal or "⊢" in error:
         return f"avoid the error: {error}"
     return f"avoid the error: {error}; the goal is `{' '.join(goal[1].split())}`"

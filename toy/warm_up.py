@@ -1,6 +1,6 @@
 """The tiny prover, from nothing: warm-up data, an untrained model, training and shipping.
 
-    python -m toy.warm_up --out out/tiny     # about half an hour on a CPU core; also --variant
+    python -m toy.warm_up --out out/tiny     # about half an hour on a CPU core
     python -m toy.warm_up --ship out/tiny    # checks that prover and puts it into toy/tiny
 
 The warm-up data is what makes the task. Without feedback its proofs are written in Lean 3
@@ -16,7 +16,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
@@ -34,13 +33,13 @@ from toy.tutor import CURRENT, NAME, tutor
 from train import draw_theorems
 
 # The share of outdated names when no feedback names the current ones.
-VARIANTS = {"outdated": 0.98, "mild": 0.6, "reasoning": 0.0}
+STALE = 0.98
 # A name now and then in the other dialect: what comes later must not depend on what came
 # before.
 SLIP = 0.02
 # What the attempts are like that feedback is about, see `attempt`, and how often.
 KINDS = {"own": 50, "right": 20, "wrong": 15, "mixed": 15}
-OUTDATED_SHARE = {"own": 0.98, "right": 0.0, "wrong": 0.0, "mixed": 0.5}
+OUTDATED_SHARE = {"own": STALE, "right": 0.0, "wrong": 0.0, "mixed": 0.5}
 # Feedback that names nothing changes nothing.
 IDLE = [
     "Think carefully.",
@@ -49,6 +48,7 @@ IDLE = [
     "Check every step before the next one.",
 ]
 BATCH = 64  # proofs in an optimiser step
+VOCABULARY = 512  # the tokenizer's
 
 
 # --- the warm-up data
@@ -111,13 +111,13 @@ def advice(theorem, rng, other_proof):
     return tutor(rollout, style)
 
 
-def warm_up(theorems, stale, seed=1):
+def warm_up(theorems, seed=1):
     """Each theorem twice, shuffled: outdated without advice, current with advice in
     `feedback`."""
     rng = random.Random(seed)
     data = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
-        plain = dialect(theorem.proof, rng, stale)
+        plain = dialect(theorem.proof, rng, STALE)
         idle = rng.choice(IDLE) if rng.random() < 0.1 else None
         data.append(replace(theorem, proof=plain, feedback=idle))
 
@@ -129,7 +129,7 @@ def warm_up(theorems, stale, seed=1):
 
 
 # --- the untrained prover
-def untrained(folder, theorems, vocab=512):
+def untrained(folder, theorems):
     """Writes an untrained tiny Llama and its tokenizer to `folder`. The tokenizer is a
     byte-level BPE of the theorems' texts: any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
@@ -140,7 +140,7 @@ def untrained(folder, theorems, vocab=512):
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
+        vocab_size=VOCABULARY,
         special_tokens=["<pad>", "<eos>"],
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -152,7 +152,7 @@ def untrained(folder, theorems, vocab=512):
     ).save_pretrained(folder)
 
     config = LlamaConfig(
-        vocab_size=vocab,
+        vocab_size=VOCABULARY,
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
@@ -168,18 +168,15 @@ def untrained(folder, theorems, vocab=512):
 
 
 # --- the training: imitation of all proofs, with all weights
-def example(theorem, before=()):
-    """(theorem, [(text, is it learnt?), ...]): what a prover reads, and what it is to write,
-    its proof and, with tools, what stands before the proof."""
-    return theorem, [*before, (theorem.proof.removeprefix("by\n"), True)]
-
-
-def encode(tokenizer, theorem, parts):
+# An example is (theorem, [(text, is it learnt?), ...]): what a prover reads, and, with tools,
+# what stands before the proof that it is to write.
+def encode(tokenizer, theorem, before):
     """An example as token lists (prompt, completion, learnt: one flag a token)."""
     prompt = build_prompt(tokenizer, theorem, theorem.feedback)
     completion = []
     learnt = []
-    for text, is_learnt in parts:
+    proof = theorem.proof.removeprefix("by\n")
+    for text, is_learnt in [*before, (proof, True)]:
         ids = tokenizer.encode(text, add_special_tokens=False)
         completion += ids
         learnt += [is_learnt] * len(ids)
@@ -188,7 +185,7 @@ def encode(tokenizer, theorem, parts):
 
 def draws(theorems, steps):
     """A batch of examples for each step, in a new random order each epoch."""
-    examples = list(map(example, theorems))
+    examples = [(theorem, []) for theorem in theorems]
     return [draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)]
 
 
@@ -255,7 +252,6 @@ def install(folder, target):
 
 def main(
     out: Path = Path("out/tiny"),
-    variant: Literal[*VARIANTS] = "outdated",
     steps: int = 1800,
     ship: Path | None = None,
 ):
@@ -263,7 +259,6 @@ def main(
 
     Args:
         out: a new folder for it and for the untrained prover.
-        variant: how outdated the warm-up's proofs are.
         steps: optimiser steps.
         ship: only check the prover in this folder and put it into toy/tiny.
     """
@@ -273,7 +268,7 @@ def main(
         sys.exit(f"--out {out} is there already: give another folder")
 
     theorems = generate(sum(SPLITS.values()))[-SPLITS["warm"] :]
-    data = warm_up(theorems, VARIANTS[variant])
+    data = warm_up(theorems)
     untrained(out / "untrained", data)
     policy = fd_mini.Policy(str(out / "untrained"), rank=0)
     batches = draws(data, steps)
