@@ -55,7 +55,7 @@ def locate(lean, project):
 
     if project is not None:
         cwd = Path(project).resolve()
-        if not (cwd / "lakefile.toml").exists() and not (cwd / "lakefile.lean").exists():
+        if not list(cwd.glob("lakefile.*")):
             raise SystemExit(
                 f"{project} is no Lean project (no lakefile): "
                 "give the folder that `lake init` made"

@@ -76,9 +76,9 @@ def confine(libc, alone):
         try:
             with open("/proc/self/uid_map", "w") as file:
                 file.write(f"{uid} {uid} 1")
-            resource.setrlimit(resource.RLIMIT_NPROC, (1024, 1024))
-        except (ValueError, OSError):
-            pass  # a tighter limit is already set, or the system lets nobody write that file
+            limit("NPROC", 1024)
+        except OSError:
+            pass  # the system lets nobody write that file
 
     code = call_filter(alone, *calls)
     buffer = ctypes.create_string_buffer(code)

@@ -67,7 +67,8 @@ def import_lean_dojo():
     # While it is imported it runs git, makes a cache folder and, with a token, asks GitHub.
     with or_exit(
         "lean_dojo cannot be imported",
-        "it wants git on PATH, a writable home, and no GITHUB_ACCESS_TOKEN when there is no network",
+        "it wants git on PATH, a writable home, and no GITHUB_ACCESS_TOKEN when there is "
+        "no network",
     ):
         try:
             import lean_dojo

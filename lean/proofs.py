@@ -53,9 +53,11 @@ def write(run):
         raise ValueError(
             f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py."
         )
+    config = json.loads((run / "config.json").read_text())
+    header = default_header(config.get("lean", ""), config.get("lean_project") or None)
     lines = records.read_text("utf-8").splitlines()
     whole = filter(lambda line: line.endswith("}"), lines)  # the last may be torn
-    found = pairs(map(json.loads, whole), header_of(run))
+    found = pairs(map(json.loads, whole), header)
     if not found:
         raise ValueError(
             f"{records} (eight attempts a step) records no proof yet. "
@@ -69,21 +71,15 @@ def write(run):
         folder.mkdir(parents=True)
         (folder / "Challenge.lean").write_text(challenge, "utf-8")
         (folder / "Solution.lean").write_text(solution, "utf-8")
-        config = {
+        task = {
             "challenge_module": f"Proofs.P{n:04}.Challenge",
             "solution_module": f"Proofs.P{n:04}.Solution",
             "theorem_names": [name],
             "permitted_axioms": sorted(ALLOWED_AXIOMS),
         }
-        text = json.dumps(config, indent=1, ensure_ascii=False)
+        text = json.dumps(task, indent=1, ensure_ascii=False)
         (out / f"P{n:04}.json").write_text(text, "utf-8")
     return len(found)
-
-
-def header_of(run):
-    """The header of a run's theorems that have none of their own, as LeanEnv chose it."""
-    config = json.loads((run / "config.json").read_text())
-    return default_header(config.get("lean", ""), config.get("lean_project") or None)
 
 
 def main(run: tyro.conf.Positional[Path]):

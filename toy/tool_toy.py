@@ -20,7 +20,7 @@ from extras import tool_mode
 from extras.tools import run_tools, tool_output
 from lean_env import LeanEnv
 from toy import warm_up
-from toy.theorems import SPLITS, generate
+from toy.theorems import unseen
 from toy.tutor import outdated, tutor
 
 OUT = Path("out/tiny_tools")
@@ -62,9 +62,7 @@ def conversations(theorems, seed=2):
 
 
 def main():
-    # The first of these numbers are for the splits and the tiny prover alone.
-    theorems = generate(sum(SPLITS.values()) - 24000)[-8000:]
-    endless = itertools.cycle(conversations(theorems))
+    endless = itertools.cycle(conversations(unseen(8000)))
     batches = [list(itertools.islice(endless, warm_up.BATCH)) for _ in range(600)]
     policy = fd_mini.Policy("tiny", rank=0)
     warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=2048, out=OUT)

@@ -28,7 +28,7 @@ from eval import evaluate
 from extras.imitation import sft_backward
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv, Rollout, Verdict
-from toy.theorems import SPLITS, generate
+from toy.theorems import unseen
 from toy.tutor import CURRENT, NAME, tutor
 from train import draw_theorems
 
@@ -267,8 +267,7 @@ def main(
     if out.exists():
         sys.exit(f"--out {out} is there already: give another folder")
 
-    theorems = generate(sum(SPLITS.values()))[-SPLITS["warm"] :]
-    data = warm_up(theorems)
+    data = warm_up(unseen(32000))
     untrained(out / "untrained", data)
     policy = fd_mini.Policy(str(out / "untrained"), rank=0)
     batches = draws(data, steps)
