@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fd_mini
 from toy import warm_up
-from toy.theorems import SPLITS, generate
+from toy.theorems import unseen
 
 STEPS = 300
 
@@ -22,8 +22,7 @@ STEPS = 300
 def main(kinds: str, out: Path):
     if kinds == "own":
         warm_up.KINDS = {"own": 1}
-    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
-    data = warm_up.warm_up(theorems)
+    data = warm_up.warm_up(unseen(12000))  # the warm-up's own
     policy = fd_mini.Policy("tiny", rank=0)
     batches = warm_up.draws(data, STEPS)
     folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
@@ -32,7 +31,5 @@ def main(kinds: str, out: Path):
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in ("own", "all"):
-        sys.exit(
-            "narrow_base.py: say which attempts, own or all, and a folder: own out/own"
-        )
+        sys.exit("narrow_base.py: say which attempts, own or all, and a folder: own out/own")
     main(sys.argv[1], Path(sys.argv[2]))
