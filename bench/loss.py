@@ -105,12 +105,6 @@ def in_fresh_process(*args):
             return None
 
 
-def free_bytes(device):
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    return psutil.virtual_memory().available
-
-
 def compare(device, vocabulary, tokens, *rest):
     """Prints a line for each way."""
     plain = (math.nan, math.nan)
@@ -119,7 +113,9 @@ def compare(device, vocabulary, tokens, *rest):
             continue
 
         need = copies * 4 * tokens * vocabulary
-        free = free_bytes(device)
+        free = psutil.virtual_memory().available
+        if device.type == "cuda":
+            free = torch.cuda.mem_get_info()[0]
         text = f"left out: needs {need / 2**30:.0f} GiB, {free / 2**30:.0f} are free"
         if need < 0.9 * free:
             text = "failed"

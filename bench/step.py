@@ -82,13 +82,15 @@ def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
         completions = [ids for ids, _ in samples]
         batch = (completions, [[True] * len(ids) for ids in completions])
         if algo == "fd":
-            batch = (teacher_prompts, *batch)
-            fd_mini.fd_backward(policy, rows, *batch, micro_tokens=cfg.micro_tokens)
+            fd_mini.fd_backward(
+                policy, rows, teacher_prompts, *batch, micro_tokens=cfg.micro_tokens
+            )
         else:
             rewards = torch.tensor([RIGHT] * len(prompts))  # [B, G]
             advantages = fd_mini.group_advantages(rewards).flatten().tolist()
-            batch = (*batch, advantages)
-            fd_mini.grpo_backward(policy, rows, *batch, micro_tokens=cfg.micro_tokens)
+            fd_mini.grpo_backward(
+                policy, rows, *batch, advantages, micro_tokens=cfg.micro_tokens
+            )
 
         with clock("optimiser"):
             torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
@@ -158,7 +160,6 @@ def trl_steps(folder, prompts, cfg):
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=torch.float32)
     rows = [{"prompt": tokenizer.decode(ids), "input_ids": ids} for ids in prompts]
     data = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
@@ -230,8 +231,7 @@ def deepseek(cfg):
 
     with tempfile.TemporaryDirectory() as folder:
         random_prover(folder, TINY if cfg.small else DEEPSEEK)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
         policy = provers.load(folder, RANK, "nf4")
 
     policy.stop_ids = set()
@@ -239,8 +239,8 @@ def deepseek(cfg):
         f"{cfg.prompts} prompts, {cfg.new_tokens} new tokens each, "
         f"{cfg.batch} rows decoded together, {cfg.micro_tokens} tokens a pass"
     )
-    prompts = number_prompts(cfg.prompts, [256])
-    ours(policy, prompts, number_prompts(cfg.prompts, [512]), cfg)
+    prompts = number_prompts([256] * cfg.prompts)
+    ours(policy, prompts, number_prompts([512] * cfg.prompts), cfg)
 
 
 @dataclass

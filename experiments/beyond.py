@@ -20,7 +20,10 @@ from eval import roll_out, seeded
 # (rollouts, the tutor's texts, policy, env, config, call number) -> texts; None: not taught
 def failures(rollouts, texts, *_):
     """No distillation on successes."""
-    return [None if r.verdict.status == "proved" else text for r, text in zip(rollouts, texts)]
+    return [
+        None if r.verdict.status == "proved" else text
+        for r, text in zip(rollouts, texts)
+    ]
 
 
 def taught(rollouts, texts, policy, env, cfg, number):
@@ -28,8 +31,12 @@ def taught(rollouts, texts, policy, env, cfg, number):
     attempt. Twice the samples."""
     theorems = [rollout.theorem for rollout in rollouts]
     seed = cfg.seed * 1_000_003 - number
-    own = roll_out(policy, env, theorems, cfg.max_new_tokens, seeded(seed), texts, "teacher")
-    return [text if r.verdict.status == "proved" else None for r, text in zip(own, texts)]
+    own = roll_out(
+        policy, env, theorems, cfg.max_new_tokens, seeded(seed), texts, "teacher"
+    )
+    return [
+        text if r.verdict.status == "proved" else None for r, text in zip(own, texts)
+    ]
 
 
 def wrong_feedback(rollouts, texts, *_):
@@ -47,7 +54,9 @@ def cut(rollouts, texts, policy, *_):
     return texts
 
 
-CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedback, cut)}
+CHANGES = {
+    change.__name__: change for change in (failures, taught, wrong_feedback, cut)
+}
 
 
 def token_lines(tokenizer, ids: list[int]) -> list[int]:
@@ -72,7 +81,10 @@ def main(names: list[str], flags: list[str]):
     """train.py with these changes."""
     unknown = set(names) - CHANGES.keys()
     if unknown:
-        sys.exit(f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}")
+        sys.exit(
+            f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}. Begin with one, "
+            "or several with + between them; then train.py's flags"
+        )
 
     prepare = train.prepare
 
@@ -97,9 +109,5 @@ def main(names: list[str], flags: list[str]):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(
-            "beyond.py: begin with a change, or several with + between them: "
-            f"{', '.join(CHANGES)}; then train.py's flags"
-        )
-    main(sys.argv[1].split("+"), sys.argv[2:])
+    changes, *flags = sys.argv[1:] or ["nothing"]
+    main(changes.split("+"), flags)

@@ -28,7 +28,8 @@ from toy.tutor import NAME, OUTDATED
 
 HEAD = (
     "| run | student's pass@1 | right but for names | teacher, told about its own "
-    "| about right ones | about wrong ones | KL in proofs | KL before | KL on | KL after |"
+    "| about right ones | about wrong ones | KL in proofs | KL before | KL on | KL after |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -51,22 +52,18 @@ def token_places(policy, rollout) -> list[str]:
 @torch.no_grad()
 def add_disagreement(kl: dict, policy, rollouts, texts):
     """Appends KL(teacher || student) of each token to kl[where the token stands]."""
-    rows = []
     for r, text in zip(rollouts, texts):
         told = build_prompt(policy.tokenizer, r.theorem, text)
-        rows.append((told, r.completion_ids, r.sampled, r.prompt_ids, r))
-
-    for told, *tokens, prompts, part in fd_mini.micro_batches(8192, *zip(*rows)):
+        tokens = ([r.completion_ids], [r.sampled])
         with policy.act_as("teacher"):
-            hidden, _ = policy.hidden(told, *tokens)  # [N, D]
+            hidden, _ = policy.hidden([told], *tokens)  # [N, D]
             ids, logps = fd_mini.teacher_topk(hidden, policy.head, 25)  # [N, 25]
         with policy.act_as("student"):
-            hidden, _ = policy.hidden(prompts, *tokens)  # [N, D]
+            hidden, _ = policy.hidden([r.prompt_ids], *tokens)  # [N, D]
             logits = hidden @ policy.head.T  # [N, V]
-        values = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
 
-        places = [place for rollout in part for place in token_places(policy, rollout)]
-        for place, value in zip(places, values, strict=True):
+        values = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
+        for place, value in zip(token_places(policy, r), values, strict=True):
             kl[place].append(value)
 
 
@@ -115,7 +112,7 @@ def main(folders: tyro.conf.Positional[tuple[str, ...]] = (), samples: int = 2):
     """
     theorems = load_theorems("toy", "valid")
     env = LeanEnv()
-    print(HEAD + "\n" + "|---" * 10 + "|")
+    print(HEAD)
 
     for run in folders or [""]:
         if run:
