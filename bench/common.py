@@ -1,5 +1,6 @@
 """What the benchmarks share: the line above a table, the clock, peak memory, random weights."""
 
+import os
 import platform
 import resource
 import sys
@@ -13,15 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import fd_mini
 
-TINY = {
-    "vocab_size": 512,
-    "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 1024,
-}
+# The shape of the tiny prover, with room for longer texts and a head of its own.
+TINY = LlamaConfig.from_pretrained(
+    fd_mini.TINY, max_position_embeddings=1024, tie_word_embeddings=False
+)
 
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -38,8 +36,8 @@ def machine(*packages):
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
     )
-    names.append(f"python {platform.python_version()}")
-    return f"{', '.join(names)}, {torch.get_num_threads()} thread(s); {device}"
+    python = f"python {platform.python_version()}, {torch.get_num_threads()} thread(s)"
+    return f"{', '.join(names)}, {python}; {device}"
 
 
 @contextmanager
@@ -65,13 +63,13 @@ def peak_bytes(device):
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def random_prover(folder, shape):
+def random_prover(folder, config):
     """Write a Llama of this shape with random weights into `folder`, and the tiny prover's
     tokenizer: speed does not depend on what weights and words say."""
     AutoTokenizer.from_pretrained(fd_mini.TINY).save_pretrained(folder)
     # Drawn where that is fast.
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        AutoModelForCausalLM.from_config(LlamaConfig(**shape)).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
 def number_prompts(lengths):

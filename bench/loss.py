@@ -19,7 +19,6 @@ time at most 1.1.
 """
 
 import math
-import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Literal
@@ -32,7 +31,6 @@ import tyro
 import fd_mini
 from bench.common import machine, now, peak_bytes
 
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 try:
     from trl.experimental.gkd import GKDTrainer
 except ImportError:
@@ -121,7 +119,8 @@ def compare(device, vocabulary, tokens, *rest):
             text = "failed"
             result = in_fresh_process(way, device, vocabulary, tokens, *rest)
             if result:
-                plain = result if way == "plain" else plain
+                if way == "plain":
+                    plain = result
                 seconds, size = result
                 text = f"{seconds:9.2f}{size / 2**20:9.0f}"
                 text += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"

@@ -17,7 +17,6 @@ is written to a temporary folder (13 GiB) and loaded like any other. Peak memory
 import contextlib
 import io
 import math
-import os
 import sys
 import tempfile
 import time
@@ -26,7 +25,12 @@ from functools import partial
 
 import torch
 import tyro
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    TrainerCallback,
+)
 
 import fd_mini
 from bench.common import TINY, machine, number_prompts, peak_bytes, random_prover, timed
@@ -39,12 +43,12 @@ RANK = 32
 # A tutor's advice, in length.
 ADVICE = "1. Write `intro`, not `assume`.\n2. Use `exact h`, not `exact k`."
 # What is not named is Llama 7B's, as in LlamaConfig: width 4096, 11008 inside, 32 heads.
-DEEPSEEK = {
-    "vocab_size": 102400,
-    "num_hidden_layers": 30,
-    "max_position_embeddings": 4096,
-    "dtype": "bfloat16",
-}
+DEEPSEEK = LlamaConfig(
+    vocab_size=102400,
+    num_hidden_layers=30,
+    max_position_embeddings=4096,
+    dtype="bfloat16",
+)
 TRL_CONFIG = {
     "learning_rate": 1e-5,
     "temperature": 1.0,
@@ -154,7 +158,6 @@ def best_step(trainer, *its_own, **common):
 
 def trl_steps(folder, prompts, cfg):
     """Seconds of one step of TRL's trainers: {"fd": ..., "grpo": ...}."""
-    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
     from trl.experimental.gkd import GKDConfig, GKDTrainer
@@ -204,13 +207,11 @@ def trl_steps(folder, prompts, cfg):
 def tiny(cfg):
     """The shipped tiny prover on toy theorems, against TRL."""
     policy = provers.load("tiny", RANK)
-    prompts = []
-    teacher_prompts = []
-    for theorem in load_theorems("toy", "train")[: cfg.prompts]:
-        prompts.append(build_prompt(policy.tokenizer, theorem))
-        teacher_prompts.append(build_prompt(policy.tokenizer, theorem, ADVICE))
+    theorems = load_theorems("toy", "train")[: cfg.prompts]
+    prompts = [build_prompt(policy.tokenizer, theorem) for theorem in theorems]
+    told = [build_prompt(policy.tokenizer, theorem, ADVICE) for theorem in theorems]
 
-    mine = ours(policy, prompts, teacher_prompts, cfg)
+    mine = ours(policy, prompts, told, cfg)
     try:
         theirs = trl_steps(policy.name, prompts, cfg)
     except ImportError as error:

@@ -22,14 +22,14 @@ from lean_env import LeanEnv, Rollout
 from toy.warm_up import attempt
 
 
-def share_proved(rollouts: list[Rollout]) -> float:
+def share_proved(rollouts):
     return sum(rollout.verdict.status == "proved" for rollout in rollouts) / len(
         rollouts
     )
 
 
-def attempts_of(kind, policy, env, theorems, seed, role="student") -> list[Rollout]:
-    """One attempt of `kind` at each theorem, judged by Lean."""
+def attempts_of(kind, policy, env, theorems, seed, role="student"):
+    """One attempt of `kind` at each theorem, judged by Lean: rollouts."""
     if kind == "own":
         return roll_out(policy, env, theorems, 80, seeded(seed), role=role)
 

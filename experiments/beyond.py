@@ -77,7 +77,7 @@ def wrong_line(rollout) -> float:
     return first
 
 
-def main(names: list[str], flags: list[str]):
+def main(names, flags):
     """train.py with these changes."""
     unknown = set(names) - CHANGES.keys()
     if unknown:

@@ -33,7 +33,7 @@ HEAD = (
 )
 
 
-def token_places(policy, rollout) -> list[str]:
+def token_places(policy, rollout):
     """Where each token of an attempt stands: in proofs, or before, on or after the wrong line."""
     lines = token_lines(policy.tokenizer, rollout.completion_ids)
     if rollout.verdict.status == "proved":
@@ -50,7 +50,7 @@ def token_places(policy, rollout) -> list[str]:
 
 
 @torch.no_grad()
-def add_disagreement(kl: dict, policy, rollouts, texts):
+def add_disagreement(kl, policy, rollouts, texts):
     """Appends KL(teacher || student) of each token to kl[where the token stands]."""
     for r, text in zip(rollouts, texts):
         told = build_prompt(policy.tokenizer, r.theorem, text)
@@ -67,7 +67,7 @@ def add_disagreement(kl: dict, policy, rollouts, texts):
             kl[place].append(value)
 
 
-def look(policy, env, theorems, samples: int) -> list[str]:
+def look(policy, env, theorems, samples):
     """The cells of one line, behind the run's name."""
     tutor = make_feedback("tutor")
     attempts = []
@@ -98,7 +98,7 @@ def look(policy, env, theorems, samples: int) -> list[str]:
     return cells
 
 
-def current_names(rollout) -> str:
+def current_names(rollout):
     """An attempt's proof with outdated names replaced by current ones."""
     return NAME.sub(lambda m: OUTDATED.get(m[0], m[0]), extract_proof(rollout.text))
 
