@@ -348,7 +348,7 @@ def resolve(cfg: Config) -> Config:
 def prepare(cfg: Config) -> Run:
     """Everything a run needs, checked before anything is written."""
     ranks.join(cfg.prompts_per_step)
-    theorems = load_theorems(cfg.data, "train")
+    theorems = imitation.imitable(cfg, load_theorems(cfg.data, "train"))
     valid = []
     # Other data has no validation set unless --valid names one.
     if ranks.FIRST and cfg.eval_every and (cfg.valid or cfg.data == "toy"):
