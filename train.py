@@ -271,7 +271,7 @@ def train(cfg: Config) -> Path:
     run = prepare(resolve(cfg))  # resolve() fills cfg in
     policy = run.policy
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
-    out, done = runs.open_run(cfg, policy, optimizer)
+    out, done = runs.open_run(cfg, run, optimizer)
     lean = run.env.describe() if run.env else "no Lean needed"
     print(f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}")
 
