@@ -98,7 +98,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(
             f"pass@{k} needs at least {k} attempts and 0 <= c <= n, got n = {n}, c = {c}"
         )
-    # Where n - c < k, every choice holds a right one: the factor of i = k is zero.
+    # Where n - c < k, every choice holds a right one: then i = k is among these, a factor of 0.
     return 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
 
 
@@ -142,8 +142,7 @@ def evaluate(
 
     source: a feedback source; then a first attempt is made and judged, and what counts is a
     second one that has read the feedback about the first. left_out counts attempts on which Lean
-    failed or that got no feedback; they are in no pass@k, which is over the theorems with k other
-    attempts. Entropy, length and cut are of all attempts. attempt: used in place of roll_out for
+    failed or that got no feedback; pass@k is over the theorems with at least k of the others. Entropy, length and cut are of all attempts. attempt: used in place of roll_out for
     a served model (extras/served.py); then policy is None and the entropy nan.
     """
     judged = [0] * len(theorems)  # attempts that count, of each theorem
@@ -151,9 +150,9 @@ def evaluate(
     tactics = set()
     rollouts = []
     job = (policy, env, theorems, max_new_tokens)
-    no_bar = samples == 1 or None  # None: no bar where there is no terminal
+    no_bar = samples == 1 or None  # None: tqdm decides by the terminal
     for sample in tqdm(range(samples), "attempts", disable=no_bar, leave=False):
-        # Even for first attempts, odd for second ones, and apart from training's seeds.
+        # Two seeds a sample: of a first attempt, and of one with feedback. Far from training's.
         first_seed = (seed + 1) * 1_000_000_007 + 2 * sample
         attempts = attempt(*job, seeded(first_seed), None, role)
         advice = [""] * len(theorems)

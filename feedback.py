@@ -40,7 +40,7 @@ def build_prompt(
     """
     if style is None:
         style = "chat" if tokenizer.chat_template else "plain"
-    # At most 20 characters each, with the white space before them.
+    # White space, then up to 20 other characters, each.
     pieces = re.findall(r"\s*\S{1,20}", feedback or "")
 
     def length(count: int) -> int:
@@ -48,7 +48,7 @@ def build_prompt(
 
     fitting = len(pieces)
     if max_tokens is not None:
-        # How many of length(0), length(1), ... fit, less one: -1 if not even the problem does.
+        # The largest count whose prompt fits; -1 if not even that without feedback does.
         fitting = bisect_right(range(len(pieces) + 1), max_tokens, key=length) - 1
     if fitting < 0:
         raise ValueError(
@@ -120,8 +120,8 @@ def spaced(run: re.Match) -> str:
 class Feedback:
     """A source of feedback.
 
-    answer: rollouts -> texts, in order. needs_verdict: False for a source that speaks of nothing
-    but itself, and so has something to say when Lean failed. endpoint: where the texts come from, if from a server.
+    answer: rollouts -> texts, in order. needs_verdict: False for a source whose text does not
+    depend on the attempt. endpoint: where the texts come from, if from a server.
     failures: how many judged attempts got none.
     """
 
@@ -260,7 +260,7 @@ def instruction(rollout: Rollout, style: int = 4) -> str:
 def clean_answer(text: str | None, cut: bool = False) -> str | None:
     """An answer without its thinking; None when nothing is left.
 
-    Of one that was cut only the complete items count: those that another one follows.
+    Of one that was cut the numbered items count, but for the last one, which may be cut.
     """
     text = without_thinking(text or "")
     if cut:

@@ -120,8 +120,8 @@ def frame_term(name, job):
     has_binders = tokens(binders)[0]
     restated = f"∀ {binders}\n, {type_}" if has_binders else type_
     probe = (
-        # Inside our brackets the text must parse as one term, or there is an error. Nothing
-        # else comes of it: `first` parses both of its alternatives and runs the first.
+        # The prover's text once more, in our brackets, where it is parsed and never run (`first`
+        # runs the first alternative): text that is more than one term is a syntax error here.
         f"example : True := by first | exact True.intro | exact ({job.text}\n)\n"
         f"theorem probe_{name}{universes} : {restated}\n:= @{name}.{theorem}\n"
     )
@@ -139,8 +139,8 @@ def frame_file(name, job):
     """The five parts for a whole file."""
     theorem, universes, binders, type_ = split_statement(job.statement)
     opened, closed = open_namespace(theorem)
-    # Our statement is read before the prover can change how. A use of its `sorry` shows in the
-    # axioms; `exact?` overlooks a name that begins with `_`.
+    # Our statement is read before the prover can change how. A proof that cites it shows its
+    # `sorry` in the axioms; `exact?` does not find it, for its name begins with `_`.
     reference = f"theorem _ref_{name}{universes}{binders}:{type_}\n:= sorry\n"
     beginning = f"{opened}{reference}{closed}section {name}\n"
     # Our section ends before the probe: the file's options, variables and opens end with it.
@@ -172,7 +172,8 @@ class Place:
 def judge(job, place, messages, alone):
     """What Lean said about one job -> Verdict. Messages are told apart by their positions.
     Without an answer at the place of our `#print axioms` there is no verdict: "unanswered".
-    `alone`: no other job was in this file, so an error behind our end is this one's."""
+    `alone`: no other job was in this file and Lean read all of it, so an error behind our end
+    is this one's."""
     own, sorry, answer, probe_failed = [], False, None, False
     for message in messages:
         position = message["line"], message["column"]
@@ -295,15 +296,16 @@ class LeanEnv:
         jobs = [self.job(theorem, text, whole) for theorem, text in jobs]
         verdicts, groups = {}, {}
         for job in dict.fromkeys(jobs):
-            cheat, alone = guard(job.text, self.embedded, sketch)
-            # What could reach beyond its own term (a command, an open bracket, a whole file)
-            # has a process of its own. The others share one, where headers are equal.
+            cheat, apart = guard(job.text, self.embedded, sketch)
+            # What could reach beyond its own term (a command, a whole file, a statement that
+            # leaves a bracket or comment open) has a process of its own. The others share one,
+            # where headers are equal.
             statement_ends = tokens(job.statement)[1]
-            alone = alone or whole or not statement_ends
+            apart = apart or whole or not statement_ends
             if cheat:
                 verdicts[job] = refused(job, *cheat)
             else:
-                groups.setdefault(job if alone else job.header, []).append(job)
+                groups.setdefault(job if apart else job.header, []).append(job)
 
         batches = []
         for group in groups.values():
@@ -344,7 +346,8 @@ class LeanEnv:
         statuses = [verdict.status for verdict in verdicts]
         suspect = statuses.index("unanswered") if "unanswered" in statuses else 0
         if suspect == 0 and not self.embedded:
-            # A `lean` program keeps its output until it ends: no answer makes no suspect.
+            # A `lean` program prints at its end only, so nobody knows which job hung: halves. The
+            # embedded one prints as it goes: the first job without an answer is the suspect.
             half = len(jobs) // 2
             return self.check_batch(jobs[:half]) + self.check_batch(jobs[half:])
         before = self.check_batch(jobs[:suspect])
