@@ -1,17 +1,30 @@
 """What the benchmarks share: the line above a table, the clock, peak memory, random weights."""
 
+import os
 import platform
 import resource
 import sys
 import time
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+import fd_mini
+
+# The shape of the tiny prover, with room for longer texts and a head of its own.
+TINY = LlamaConfig.from_pretrained(
+    fd_mini.TINY, max_position_embeddings=1024, tie_word_embeddings=False
+)
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 
-def machine(*packages: str) -> str:
+def machine(*packages):
     """What the numbers below were measured with."""
     names = []
     for package in ("torch", *packages):
@@ -20,19 +33,29 @@ def machine(*packages: str) -> str:
         except PackageNotFoundError:
             names.append(f"{package} not installed: pip install {package}")
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-    names.append(f"python {platform.python_version()}")
-    return f"{', '.join(names)}, {torch.get_num_threads()} thread(s); {device}"
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+    )
+    python = f"python {platform.python_version()}, {torch.get_num_threads()} thread(s)"
+    return f"{', '.join(names)}, {python}; {device}"
 
 
-def now(device: torch.device) -> float:
+@contextmanager
+def timed(device, seconds, name):
+    """Adds to seconds[name] what passes until all that was asked of the device is done."""
+    start = now(device)
+    yield
+    seconds[name] = seconds.get(name, 0) + now(device) - start
+
+
+def now(device):
     """Seconds, when all that was asked of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def peak_bytes(device: torch.device) -> int:
+def peak_bytes(device):
     """The most memory in use so far: CUDA's allocator's, or the resident size of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
@@ -40,24 +63,18 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def random_prover(folder: str, shape: dict, dtype=torch.float32):
-    """Write a Llama of this shape with random weights into `folder`, with a tokenizer whose words
-    are w0 (the end of a text), w1, ...: speed does not depend on what weights say."""
-    words = {f"w{i}": i for i in range(shape["vocab_size"])}
-    tokenizer = Tokenizer(models.WordLevel(words, "w1"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w0").save_pretrained(folder)
-
-    config = LlamaConfig(**shape, bos_token_id=None, eos_token_id=0)
-    with torch.device(
-        "cuda" if torch.cuda.is_available() else "cpu"
-    ):  # drawn where that is fast
-        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
+def random_prover(folder, config):
+    """Write a Llama of this shape with random weights into `folder`, and the tiny prover's
+    tokenizer: speed does not depend on what weights and words say."""
+    AutoTokenizer.from_pretrained(fd_mini.TINY).save_pretrained(folder)
+    # Drawn where that is fast.
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
-def number_prompts(count: int, lengths: list[int], vocabulary: int) -> list[list[int]]:
-    """Prompts of word numbers, none of them the end of a text; as long as `lengths`, in turn."""
+def number_prompts(lengths):
+    """Prompts of these lengths, ids from 1 to 500."""
     prompts = []
-    for i in range(count):
-        length = lengths[i % len(lengths)]
-        prompts.append([1 + (7 * i + t) % (vocabulary - 1) for t in range(length)])
+    for i, length in enumerate(lengths):
+        prompts.append([1 + (7 * i + t) % 500 for t in range(length)])
     return prompts

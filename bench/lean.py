@@ -10,7 +10,6 @@ reference is not proved. Then whole files (tool mode), which always have a proce
 
 import sys
 import time
-from dataclasses import dataclass
 
 import tyro
 
@@ -33,36 +32,35 @@ def measure(name, unit, check, jobs):
     return rate
 
 
-@dataclass
-class Config:
-    """Proofs and files per second."""
+def main(proofs: int = 256, single: int = 64, files: int = 32, workers: int = 2):
+    """Proofs and files per second.
 
-    proofs: int = 256  # how many toy proofs
-    single: int = 64  # how many of them in a process of their own
-    files: int = 32  # how many of them as whole files
-    workers: int = 2  # Lean processes at a time
+    Args:
+        proofs: how many toy proofs.
+        single: how many of them in a process of their own.
+        files: how many of them as whole files.
+        workers: Lean processes at a time.
+    """
+    jobs = []
+    texts = []
+    for theorem in load_theorems("toy", "test")[:proofs]:
+        jobs.append((theorem, theorem.proof))
+        texts.append((theorem, f"{theorem.statement} := {theorem.proof}\n"))
+    env = LeanEnv(workers=workers)
+    print(env.describe(), f"| {len(jobs)} proofs, {workers} workers")
 
-
-def main(cfg: Config):
-    theorems = load_theorems("toy", "test")[: cfg.proofs]
-    jobs = [(theorem, theorem.proof) for theorem in theorems]
-    files = [(theorem, f"{theorem.statement} := {theorem.proof}\n") for theorem in theorems]
-    files = files[: cfg.files]
-    env = LeanEnv(workers=cfg.workers)
-    print(env.describe(), f"| {len(jobs)} proofs, {cfg.workers} workers")
-
-    def file_by_file(files):
-        return [env.check_file(theorem, text) for theorem, text in files]
+    def one_by_one(texts):
+        return [env.check_file(*text) for text in texts]
 
     batched = measure("batched", "proofs", env.check, jobs)
     env.batch = 1
-    single = measure("one process each", "proofs", env.check, jobs[: cfg.single])
-    print(f"{'ratio':>17}: {batched / single:7.1f}")
+    alone = measure("one process each", "proofs", env.check, jobs[:single])
+    print(f"{'ratio':>17}: {batched / alone:7.1f}")
 
-    together = measure("check_files", "files", env.check_files, files)
-    one_by_one = measure("one by one", "files", file_by_file, files)
-    print(f"{'ratio':>17}: {together / one_by_one:7.1f}")
+    together = measure("check_files", "files", env.check_files, texts[:files])
+    apart = measure("one by one", "files", one_by_one, texts[:files])
+    print(f"{'ratio':>17}: {together / apart:7.1f}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    tyro.cli(main, description=__doc__)

@@ -19,9 +19,7 @@ time at most 1.1.
 """
 
 import math
-import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Literal
 
@@ -33,30 +31,24 @@ import tyro
 import fd_mini
 from bench.common import machine, now, peak_bytes
 
+try:
+    from trl.experimental.gkd import GKDTrainer
+except ImportError:
+    GKDTrainer = None
+
 # Copies of [N, V] in fp32 at the peak, as measured on a CPU: to leave out what would not fit.
 COPIES = {"plain": 7.5, "TRL": 9.5, "chunked": 0, "+ stats": 0}
-
-
-def trl_loss():
-    """TRL's loss function, or None."""
-    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-    try:
-        from trl.experimental.gkd import GKDTrainer
-    except ImportError:
-        return None
-    return GKDTrainer.generalized_jsd_loss
 
 
 def run(way, student, teacher, weight):
     """Leaves the gradient in student.grad. student, teacher [N, D], weight [V, D]."""
     if way in ("chunked", "+ stats"):
         ids, logps = fd_mini.teacher_topk(teacher, weight, 25)  # [N, 25] each
+        targets = (student, weight, ids, logps)
         if way == "chunked":
-            loss = fd_mini.linear_topk_cross_entropy(student, weight, ids, logps)  # [N]
+            loss = fd_mini.linear_topk_cross_entropy(*targets)  # [N]
         else:
-            loss, _ = fd_mini.linear_topk_cross_entropy(
-                student, weight, ids, logps, with_stats=True
-            )
+            loss, _ = fd_mini.linear_topk_cross_entropy(*targets, with_stats=True)
         loss.sum().backward()
         return
 
@@ -64,8 +56,10 @@ def run(way, student, teacher, weight):
         teacher_logits = F.linear(teacher, weight)  # [N, V]
     student_logits = F.linear(student, weight)  # [N, V]
     if way == "TRL":
-        jsd = trl_loss()
-        loss = jsd(student_logits[None], teacher_logits[None], beta=0.0, reduction="sum")
+        jsd = GKDTrainer.generalized_jsd_loss
+        loss = jsd(
+            student_logits[None], teacher_logits[None], beta=0.0, reduction="sum"
+        )
     else:
         p = teacher_logits.float().log_softmax(-1)
         q = student_logits.float().log_softmax(-1)
@@ -87,7 +81,9 @@ def measure(way, device, vocabulary, tokens, width, repeats):
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if cuda else psutil.Process().memory_info().rss
+    before = (
+        torch.cuda.memory_allocated() if cuda else psutil.Process().memory_info().rss
+    )
 
     seconds = []
     for _ in range(repeats):
@@ -107,66 +103,58 @@ def in_fresh_process(*args):
             return None
 
 
-def free_bytes(device):
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    return psutil.virtual_memory().available
-
-
-def compare(device, vocabulary, tokens, width, repeats):
+def compare(device, vocabulary, tokens, *rest):
     """Prints a line for each way."""
     plain = (math.nan, math.nan)
     for way, copies in COPIES.items():
-        if way == "TRL" and trl_loss() is None:
+        if way == "TRL" and GKDTrainer is None:
             continue
 
-        line = f"{vocabulary:8}{tokens:8}  {way:10}"
         need = copies * 4 * tokens * vocabulary
-        free = free_bytes(device)
-        if need >= 0.9 * free:
-            why = f"left out: needs {need / 2**30:.0f} GiB, {free / 2**30:.0f} are free"
-            print(line + why, flush=True)
-            continue
-
-        result = in_fresh_process(way, device, vocabulary, tokens, width, repeats)
-        if result is None:
-            print(line + "failed", flush=True)
-            continue
-
-        if way == "plain":
-            plain = result
-        seconds, size = result
-        line += f"{seconds:9.2f}{size / 2**20:9.0f}"
-        line += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"
-        print(line, flush=True)
+        free = psutil.virtual_memory().available
+        if device.type == "cuda":
+            free = torch.cuda.mem_get_info()[0]
+        text = f"left out: needs {need / 2**30:.0f} GiB, {free / 2**30:.0f} are free"
+        if need < 0.9 * free:
+            text = "failed"
+            result = in_fresh_process(way, device, vocabulary, tokens, *rest)
+            if result:
+                if way == "plain":
+                    plain = result
+                seconds, size = result
+                text = f"{seconds:9.2f}{size / 2**20:9.0f}"
+                text += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"
+        print(f"{vocabulary:8}{tokens:8}  {way:10}{text}", flush=True)
 
 
-@dataclass
-class Config:
-    """Time and memory of the loss."""
+def main(
+    vocabularies: tuple[int, ...] = (102400, 151936),
+    tokens: tuple[int, ...] = (512, 1024, 2048, 4096),
+    width: int | None = None,
+    repeats: int = 2,
+    device: Literal["cpu", "cuda"] | None = None,
+):
+    """Time and memory of the loss.
 
-    vocabularies: tuple[int, ...] = (102400, 151936)  # sizes of V (DeepSeek, Qwen)
-    tokens: tuple[int, ...] = (512, 1024, 2048, 4096)  # sizes of N
-    width: int | None = None  # D; None: 256 on the CPU, 4096 on CUDA
-    repeats: int = 2  # runs of each, the best is kept
-    device: Literal["cpu", "cuda"] | None = None  # None: both, where there are both
-
-
-def main(cfg: Config):
+    Args:
+        vocabularies: sizes of V (DeepSeek, Qwen).
+        tokens: sizes of N.
+        width: D; None: 256 on the CPU, 4096 on CUDA.
+        repeats: runs of each, the best is kept.
+        device: None: both, where there are both.
+    """
     print(machine("trl"))
 
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for name in [cfg.device] if cfg.device else devices:
-        width = cfg.width or (4096 if name == "cuda" else 256)
-        print(f"\n{name}, D = {width}, best of {cfg.repeats}")
-        titles = (
-            f"{'V':>8}{'tokens':>8}  {'way':10}{'seconds':>9}{'MiB':>9}{'time':>8}{'memory':>8}"
-        )
-        print(f"{titles}  (ratios to plain)")
-        for vocabulary in cfg.vocabularies:
-            for tokens in cfg.tokens:
-                compare(torch.device(name), vocabulary, tokens, width, cfg.repeats)
+    for name in [device] if device else devices:
+        d = width or (4096 if name == "cuda" else 256)
+        print(f"\n{name}, D = {d}, best of {repeats}")
+        titles = f"{'V':>8}{'tokens':>8}  {'way':10}{'seconds':>9}{'MiB':>9}{'time':>8}"
+        print(f"{titles}{'memory':>8}  (ratios to plain)")
+        for vocabulary in vocabularies:
+            for count in tokens:
+                compare(torch.device(name), vocabulary, count, d, repeats)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    tyro.cli(main, description=__doc__)

@@ -16,7 +16,7 @@ is written to a temporary folder (13 GiB) and loaded like any other. Peak memory
 
 import contextlib
 import io
-import os
+import math
 import sys
 import tempfile
 import time
@@ -24,37 +24,31 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import transformers
 import tyro
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    TrainerCallback,
+)
 
 import fd_mini
-from bench.common import machine, now, number_prompts, peak_bytes, random_prover
+from bench.common import TINY, machine, number_prompts, peak_bytes, random_prover, timed
 from data import load_theorems
 from extras import provers
 from feedback import build_prompt
 
-GROUP = 5
+RIGHT = [1.0, 1.0, 0.0, 0.0, 0.0]  # stub verdicts of a group
 RANK = 32
-ADVICE = (
-    "1. Write `intro`, not `assume`.\n2. Use `exact h`, not `exact k`."  # a tutor's, in length
+# A tutor's advice, in length.
+ADVICE = "1. Write `intro`, not `assume`.\n2. Use `exact h`, not `exact k`."
+# What is not named is Llama 7B's, as in LlamaConfig: width 4096, 11008 inside, 32 heads.
+DEEPSEEK = LlamaConfig(
+    vocab_size=102400,
+    num_hidden_layers=30,
+    max_position_embeddings=4096,
+    dtype="bfloat16",
 )
-DEEPSEEK = {
-    "vocab_size": 102400,
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 32,
-    "max_position_embeddings": 4096,
-}
-SMALL = {
-    "vocab_size": 1024,
-    "hidden_size": 128,
-    "intermediate_size": 344,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 4096,
-}
 TRL_CONFIG = {
     "learning_rate": 1e-5,
     "temperature": 1.0,
@@ -66,66 +60,46 @@ TRL_CONFIG = {
     "gradient_checkpointing": False,
     "use_cpu": not torch.cuda.is_available(),
 }
-SIZES = {
-    "tiny": {"prompts": 64, "new_tokens": 80, "batch": 64, "micro_tokens": 2048},
-    "cuda": {"prompts": 8, "new_tokens": 2048, "batch": 8, "micro_tokens": 8192},
-}
-
-
-def rewards(attempts):
-    """Stub verdicts: two attempts of five are right."""
-    return [float(i % GROUP < 2) for i in range(attempts)]
 
 
 # --- ours
-def clocked(policy, seconds):
-    """policy.act_as that adds the time spent in each role to `seconds`."""
-    act_as = policy.act_as
-
-    @contextlib.contextmanager
-    def timed(role):
-        start = now(policy.device)
-        with act_as(role):
-            yield
-        seconds[role] = seconds.get(role, 0) + now(policy.device) - start
-
-    return timed
-
-
 def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
     """One step as train.py takes it. -> (seconds of each phase, sampled tokens)"""
-    group = 1 if algo == "fd" else GROUP
-    rows = [prompt for prompt in prompts for _ in range(group)]
     seconds = {}
+    clock = partial(timed, policy.device, seconds)
 
-    start = now(policy.device)
-    policy.model.zero_grad(set_to_none=True)
-    generator = torch.Generator().manual_seed(0)
-    samples = fd_mini.sample(
-        policy, rows, cfg.new_tokens, generator=generator, batch_size=cfg.batch
-    )
-    seconds["sample"] = now(policy.device) - start
+    @contextlib.contextmanager
+    def timed_role(role):
+        with clock(role), fd_mini.Policy.act_as(policy, role):
+            yield
 
-    completions = [ids for ids, _ in samples]
-    sampled = [[True] * len(ids) for ids in completions]
-    batch = (completions, sampled)
-    policy.act_as = clocked(policy, seconds)
-    if algo == "fd":
-        fd_mini.fd_backward(
-            policy, rows, teacher_prompts, *batch, micro_tokens=cfg.micro_tokens
-        )
-    else:
-        right = torch.tensor(rewards(len(rows))).view(-1, GROUP)  # [B, G]
-        advantages = fd_mini.group_advantages(right).flatten().tolist()
-        fd_mini.grpo_backward(policy, rows, *batch, advantages, micro_tokens=cfg.micro_tokens)
-    del policy.act_as  # the class's own again
+    with clock("whole"):
+        policy.model.zero_grad(set_to_none=True)
+        rows = prompts
+        if algo == "grpo":
+            rows = [prompt for prompt in prompts for _ in RIGHT]
+        torch.manual_seed(0)
+        with clock("sample"):
+            samples = fd_mini.sample(policy, rows, cfg.new_tokens, batch_size=cfg.batch)
 
-    begin = now(policy.device)
-    torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
-    optimizer.step()
-    fd_mini.ema_update_(policy.teacher, policy.student, 0.9)
-    end = now(policy.device)
-    seconds |= {"optimiser": end - begin, "whole": end - start}
+        policy.act_as = timed_role
+        completions = [ids for ids, _ in samples]
+        batch = (completions, [[True] * len(ids) for ids in completions])
+        if algo == "fd":
+            fd_mini.fd_backward(
+                policy, rows, teacher_prompts, *batch, micro_tokens=cfg.micro_tokens
+            )
+        else:
+            rewards = torch.tensor([RIGHT] * len(prompts))  # [B, G]
+            advantages = fd_mini.group_advantages(rewards).flatten().tolist()
+            fd_mini.grpo_backward(
+                policy, rows, *batch, advantages, micro_tokens=cfg.micro_tokens
+            )
+
+        with clock("optimiser"):
+            torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
+            optimizer.step()
+            fd_mini.ema_update_(policy.teacher, policy.student, 0.9)
     return seconds, sum(map(len, completions))
 
 
@@ -150,101 +124,94 @@ def ours(policy, prompts, teacher_prompts, cfg):
         line = f"{'fd_mini ' + algo.upper():14}{whole:8.2f}"
         line += f"{tokens / seconds['sample']:15,.0f}{tokens / training:15,.0f}"
         line += f"{peak_bytes(policy.device) / 2**30:10.2f}   "
-        line += "  ".join(f"{name} {value / whole:.0%}" for name, value in seconds.items())
+        line += "  ".join(
+            f"{name} {value / whole:.0%}" for name, value in seconds.items()
+        )
         print(line, flush=True)
     return wholes
 
 
 # --- TRL's
 class StepClock(TrainerCallback):
-    """Seconds of each of TRL's steps."""
+    """Seconds of the best of TRL's steps."""
 
-    def __init__(self):
-        self.seconds = []
+    best = math.inf
 
     def on_step_begin(self, *_, **__):
         self.start = time.perf_counter()
 
     def on_step_end(self, *_, **__):
-        self.seconds.append(time.perf_counter() - self.start)
+        self.best = min(self.best, time.perf_counter() - self.start)
 
 
-def gkd_trainer(load, prompts, tokenizer, new_tokens, common, **rest):
-    """On-policy distillation from the base itself."""
-    from datasets import Dataset
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
+def best_step(trainer, *its_own, **common):
+    """Seconds of the best step of one of TRL's trainers."""
+    from peft import LoraConfig
 
-    def collate(rows):
-        batch = tokenizer.pad({"input_ids": [row["ids"] for row in rows]}, return_tensors="pt")
-        ids = batch["input_ids"]
-        mask = batch["attention_mask"]
-        prompt = {"prompts": ids, "prompt_attention_mask": mask}
-        return prompt | {"input_ids": ids, "attention_mask": mask, "labels": ids.clone()}
-
-    config = GKDConfig(
-        **common,
-        per_device_train_batch_size=len(prompts),
-        lmbda=1.0,
-        beta=0.0,
-        max_new_tokens=new_tokens,
+    clock = StepClock()
+    adapters = LoraConfig(
+        r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    rows = Dataset.from_list([{"ids": prompt} for prompt in prompts])
-    return GKDTrainer(load(), load(), config, collate, rows, processing_class=tokenizer, **rest)
-
-
-def grpo_trainer(load, prompts, tokenizer, new_tokens, common, **rest):
-    """Groups of attempts with the stub verdicts as reward."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
-    def reward(completions, **_):
-        return rewards(len(completions))
-
-    config = GRPOConfig(
-        **common,
-        per_device_train_batch_size=GROUP * len(prompts),
-        num_generations=GROUP,
-        beta=0.001,
-        max_completion_length=new_tokens,
-    )
-    rows = Dataset.from_list([{"prompt": tokenizer.decode(prompt)} for prompt in prompts])
-    return GRPOTrainer(load(), reward, config, rows, processing_class=tokenizer, **rest)
+    trainer(*its_own, **common, callbacks=[clock], peft_config=adapters).train()
+    return clock.best
 
 
 def trl_steps(folder, prompts, cfg):
     """Seconds of one step of TRL's trainers: {"fd": ..., "grpo": ...}."""
-    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-    from peft import LoraConfig
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=torch.float32)
-    seconds = {}
+    rows = [{"prompt": tokenizer.decode(ids), "input_ids": ids} for ids in prompts]
+    data = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
 
-    for algo, make in {"fd": gkd_trainer, "grpo": grpo_trainer}.items():
-        clock = StepClock()
-        adapters = LoraConfig(
-            r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+    def collate(rows):
+        batch = {"input_ids": [row["input_ids"] for row in rows]}
+        batch = tokenizer.pad(batch, return_tensors="pt")
+        ids = batch["input_ids"]
+        prompt = {"prompts": ids, "prompt_attention_mask": batch["attention_mask"]}
+        return {**batch, **prompt, "labels": ids}
+
+    def reward(**_):
+        return RIGHT * len(prompts)
+
+    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(
+        io.StringIO()
+    ):
+        common = TRL_CONFIG | {"output_dir": out, "max_steps": cfg.steps}
+        # On-policy distillation from the base itself.
+        gkd = GKDConfig(
+            **common,
+            per_device_train_batch_size=len(prompts),
+            lmbda=1.0,
+            beta=0.0,
+            max_new_tokens=cfg.new_tokens,
         )
-        with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-            common = TRL_CONFIG | {"output_dir": out, "max_steps": cfg.steps}
-            rest = {"callbacks": [clock], "peft_config": adapters}
-            make(load, prompts, tokenizer, cfg.new_tokens, common, **rest).train()
-        seconds[algo] = min(clock.seconds)
-    return seconds
+        # Groups of attempts with the stub verdicts as reward.
+        grpo = GRPOConfig(
+            **common,
+            per_device_train_batch_size=len(RIGHT) * len(prompts),
+            num_generations=len(RIGHT),
+            beta=0.001,
+            max_completion_length=cfg.new_tokens,
+        )
+        return {
+            "fd": best_step(GKDTrainer, load(), load(), gkd, collate, **data),
+            "grpo": best_step(GRPOTrainer, load(), reward, grpo, **data),
+        }
 
 
 # --- the two comparisons
 def tiny(cfg):
     """The shipped tiny prover on toy theorems, against TRL."""
     policy = provers.load("tiny", RANK)
-    prompts = []
-    teacher_prompts = []
-    for theorem in load_theorems("toy", "train")[: cfg.prompts]:
-        prompts.append(build_prompt(policy.tokenizer, theorem))
-        teacher_prompts.append(build_prompt(policy.tokenizer, theorem, ADVICE))
+    theorems = load_theorems("toy", "train")[: cfg.prompts]
+    prompts = [build_prompt(policy.tokenizer, theorem) for theorem in theorems]
+    told = [build_prompt(policy.tokenizer, theorem, ADVICE) for theorem in theorems]
 
-    mine = ours(policy, prompts, teacher_prompts, cfg)
+    mine = ours(policy, prompts, told, cfg)
     try:
         theirs = trl_steps(policy.name, prompts, cfg)
     except ImportError as error:
@@ -264,19 +231,17 @@ def deepseek(cfg):
         )
 
     with tempfile.TemporaryDirectory() as folder:
-        random_prover(folder, SMALL if cfg.small else DEEPSEEK, torch.bfloat16)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        random_prover(folder, TINY if cfg.small else DEEPSEEK)
+        torch.cuda.empty_cache()
         policy = provers.load(folder, RANK, "nf4")
 
     policy.stop_ids = set()
-    prompts = number_prompts(cfg.prompts, [256], 998)
-    teacher_prompts = number_prompts(cfg.prompts, [512], 998)
     print(
         f"{cfg.prompts} prompts, {cfg.new_tokens} new tokens each, "
         f"{cfg.batch} rows decoded together, {cfg.micro_tokens} tokens a pass"
     )
-    ours(policy, prompts, teacher_prompts, cfg)
+    prompts = number_prompts([256] * cfg.prompts)
+    ours(policy, prompts, number_prompts([512] * cfg.prompts), cfg)
 
 
 @dataclass
@@ -285,21 +250,22 @@ class Config:
 
     cuda: bool = False  # DeepSeek-Prover-V1.5's shape in NF4
     small: bool = False  # with --cuda: scaled down, runs on a CPU as well
-    prompts: int | None = None  # theorems in a step; None: 64, with --cuda 8
-    new_tokens: int | None = None  # longest completion; None: 80, --cuda 2048, --small 64
-    batch: int | None = None  # rows decoded together; None: 64, with --cuda 8
-    micro_tokens: int | None = None  # tokens in one pass; None: 2048, with --cuda 8192
+    prompts: int = 64  # theorems in a step; with --cuda 8
+    new_tokens: int = 80  # longest completion; with --cuda 2048, with --small 64
+    batch: int = 64  # rows decoded together; with --cuda 8
+    micro_tokens: int = 2048  # tokens in one pass; with --cuda 8192
     steps: int = 3  # steps of each, the best is kept
 
 
-def main(cfg: Config):
-    if cfg.small:
-        cfg.new_tokens = cfg.new_tokens or 64
-    for name, value in SIZES["cuda" if cfg.cuda else "tiny"].items():
-        setattr(cfg, name, getattr(cfg, name) or value)
+def main(flags: list[str]):
+    """The defaults depend on the flags."""
+    default = Config()
+    if "--cuda" in flags:
+        default = Config(prompts=8, new_tokens=2048, batch=8, micro_tokens=8192)
+    if "--small" in flags:
+        default.new_tokens = 64
+    cfg = tyro.cli(Config, default=default, args=flags, description=__doc__)
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     print(machine("transformers", "trl"))
     if cfg.cuda:
         deepseek(cfg)
@@ -308,4 +274,4 @@ def main(cfg: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(sys.argv[1:])

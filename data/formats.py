@@ -9,7 +9,7 @@ import re
 import textwrap
 
 from lean.guard import CHEAT, COMMAND
-from lean.text import CLOSING, OPENING, split_statement, tokens
+from lean.text import split_statement, step, tokens, words
 from lean_env import Theorem
 
 # Our name of a field -> theirs, the first that a row has. A statement in words (`statement`
@@ -21,15 +21,7 @@ FIELDS = {
     "name": ("name", "problem_id", "theorem_name", "id", "uuid"),
     "feedback": ("feedback",),
 }
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+SPLITS = {"training": "train", "validation": "valid", "val": "valid", "dev": "valid"}
 # What starts a command when it stands at the margin: the guard's words that are no tactics.
 TACTICS = "exact? apply? rw? try? hint observe? sorry admit stop native_decide run_tac by_elab"
 COMMANDS = (COMMAND | CHEAT) - set(TACTICS.split())
@@ -43,7 +35,7 @@ def read_objects(path):
     """(line number, object) of a jsonl file, or (place, object) of a json file with one
     list."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): "
@@ -78,8 +70,9 @@ def parse(line):
 def pick_split(entries, split, path):
     """The theorems of `split`, where rows say which they belong to; all of them where none
     does. Evaluation sets are not trained on. entries: [(row, theorem), ...]."""
-    belongs = [SPLITS.get(str(row.get("split")).lower()) for row, _ in entries]
-    there = set(belongs) - {None}
+    theirs = [str(row.get("split")).lower() for row, _ in entries]
+    belongs = [SPLITS.get(name, name) for name in theirs]
+    there = {"train", "valid", "test"}.intersection(belongs)
     if there and split not in there:
         found = " and ".join(sorted(there))
         advice = ""
@@ -93,16 +86,14 @@ def read_theorem(row):
     """A row in anybody's field names -> Theorem. TypeError names a field that is missing or no
     text, ValueError says why the statement cannot be read."""
     ours = {field: read_field(row, field) for field in FIELDS}
-    header = ""
-    statement = ours["statement"]
-    rest = None
+    header, statement, rest = "", ours["statement"], None
     if not re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S):  # bare in our own files
         header, statement, rest = split_theorem(statement)
 
     theirs = ours["header"]
     # A statement may bring its own header (Goedel-V2's miniF2F has it in both fields).
     repeats = theirs and header.startswith(theirs.strip() + "\n")
-    if repeats or "import" in words_of(header):
+    if repeats or "import" in words(header):
         theirs = None
     header = "\n".join(filter(None, (theirs, header))) or None
 
@@ -110,7 +101,7 @@ def read_theorem(row):
         proof = proof_term(ours["proof"], bare=rest is not None)
     else:
         proof = unless_stub(rest)
-    name = ours["name"] or words_of(statement)[1]
+    name = ours["name"] or words(statement)[1]
     return Theorem(name, statement, header, proof, ours["feedback"])
 
 
@@ -118,9 +109,8 @@ def read_field(row, field):
     """The text of one of our fields, or None where the row has none."""
     names = [name for name in FIELDS[field] if row.get(name) not in (None, "", [])]
     value = row[names[0]] if names else None
-    if field == "proof" and isinstance(
-        value, list
-    ):  # Lean-Workbook: every proof that was found
+    # Lean-Workbook has every proof that was found.
+    if field == "proof" and isinstance(value, list):
         value = value[0]
     if field == "name" and isinstance(value, int):
         value = str(value)
@@ -131,20 +121,9 @@ def read_field(row, field):
 
 
 # --- Lean text
-def words_of(text):
-    return [word for word, _ in tokens(text)[0]]
-
-
 def key(statement):
     """What two statements share when they differ in name, spaces and comments only."""
-    return " ".join(words_of(statement)[2:])
-
-
-def step(word):
-    """How much deeper in brackets the text is after this word."""
-    if word in OPENING:
-        return 1
-    return -1 if word in CLOSING else 0
+    return " ".join(words(statement)[2:])
 
 
 def split_theorem(text):
@@ -245,16 +224,16 @@ def proof_term(proof, bare):
     or without, a theorem with its proof (a file, perhaps), or, with `bare`, the tactics that
     follow `:= by`."""
     found = tokens(proof)[0]
-    words = [word for word, _ in found]
-    opens = words[0] if words else ""
-    if opens not in ("by", ":=") and ("theorem" in words or "lemma" in words):
+    opens = found[0][0] if found else ""
+    is_theorem = not {"theorem", "lemma"}.isdisjoint(words(proof))
+    if is_theorem and opens not in ("by", ":="):
         try:
             term = split_theorem(proof)[2]
         except ValueError:
             return None  # the statement is good all the same
     else:
         stop = next_command(proof, found, 0)
-        term = proof if stop is None else code(proof, found, 0, stop)
+        term = code(proof, found, 0, stop) if stop else proof
         if opens == ":=":
             term = term.partition(":=")[2]
         elif opens != "by" and bare:
@@ -264,9 +243,9 @@ def proof_term(proof, bare):
 
 def unless_stub(term):
     """The term, or None where there is none or only a `sorry`."""
-    words = words_of(term or "")
-    stubs = (["by"], ["by", "sorry"], ["by", "admit"])
-    is_stub = words[:1] in ([], ["sorry"]) or words[:2] in stubs
+    start = words(term or "")[:2]
+    stubs = ([], ["by"], ["by", "sorry"], ["by", "admit"])
+    is_stub = start in stubs or start[0] == "sorry"
     return None if is_stub else term.strip()
 
 
@@ -290,13 +269,13 @@ def by(tactics):
     (column, _), *later = lines.values()
 
     if later:
-        words = [word for word, _ in found]
+        said = words(text)
         second, i = later[0]
         margin, _ = min(later)
-        in_brackets = sum(map(step, words[:i])) != 0
-        unfinished = {words[i - 1], words[i]} & UNFINISHED or words[i] in "_([⟨"
+        in_brackets = sum(map(step, said[:i])) != 0
+        unfinished = {said[i - 1], said[i]} & UNFINISHED or said[i] in "_([⟨"
         goes_on = second == margin and (in_brackets or unfinished)
-        goes_on = goes_on or words[0] in ("exact", "calc")  # no goal is left to another tactic
+        goes_on = goes_on or said[0] in ("exact", "calc")  # no goal is left to another tactic
         if column > margin or not goes_on:
             column = margin
     text = " " * column + text[found[0][1] :]

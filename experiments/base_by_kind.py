@@ -11,7 +11,6 @@ before any distillation is worth its time (toy/README.md, section "The base").
 """
 
 import random
-from dataclasses import dataclass
 
 import tyro
 
@@ -23,61 +22,63 @@ from lean_env import LeanEnv, Rollout
 from toy.warm_up import attempt
 
 
-@dataclass
-class Config:
-    """pass@1 with feedback, by the kind of attempt."""
-
-    model: str = "tiny"
-    run: str = ""  # a run's folder: measure its teacher instead of the base
-    split: str = "valid"
-    samples: int = 4
-    style: int = 4  # of the tutor
-
-
-def share_proved(rollouts: list[Rollout]) -> float:
+def share_proved(rollouts):
     return sum(rollout.verdict.status == "proved" for rollout in rollouts) / len(
         rollouts
     )
 
 
-def attempts_of(
-    kind: str, policy, env, theorems, seed: int, role: str
-) -> list[Rollout]:
-    """One attempt of `kind` at each theorem, judged by Lean."""
+def attempts_of(kind, policy, env, theorems, seed, role="student"):
+    """One attempt of `kind` at each theorem, judged by Lean: rollouts."""
     if kind == "own":
         return roll_out(policy, env, theorems, 80, seeded(seed), role=role)
 
     rng = random.Random(seed)
-    texts = []
+    jobs = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
-        texts.append(attempt(theorem, rng, other.proof, kind))
+        jobs.append((theorem, attempt(theorem, rng, other.proof, kind)))
 
     rollouts = []
-    verdicts = env.check(list(zip(theorems, texts)))
-    for theorem, text, verdict in zip(theorems, texts, verdicts):
+    for (theorem, text), verdict in zip(jobs, env.check(jobs)):
         body = text.partition("\n")[2]  # a rollout's text goes on after `by`
         rollouts.append(Rollout(theorem, [], [], [], verdict, finished=True, text=body))
     return rollouts
 
 
-def main(cfg: Config):
-    theorems = load_theorems("toy", cfg.split)
+def main(
+    model: str = "tiny",
+    run: str = "",
+    split: str = "valid",
+    samples: int = 4,
+    style: int = 4,
+):
+    """pass@1 with feedback, by the kind of attempt.
+
+    Args:
+        model: the base.
+        run: a run's folder: measure its teacher instead of the base.
+        split: of the toy's theorems.
+        samples: attempts at each theorem.
+        style: of the tutor.
+    """
+    theorems = load_theorems("toy", split)
     env = LeanEnv()
-    if cfg.run:
+    tutor = make_feedback("tutor", style)
+    if run:
         role = "teacher"
-        policy, _ = runs.load_run(cfg.run, role, "auto")
+        policy, _ = runs.load_run(run, role, "auto")
     else:
         role = "student"
-        policy = provers.load(cfg.model)
+        policy = provers.load(model)
 
     for kind in ("no feedback", "own", "right", "wrong", "mixed"):
         about = []
         told = []
-        for seed in range(cfg.samples):
+        for seed in range(samples):
             texts = None
             if kind != "no feedback":
                 attempts = attempts_of(kind, policy, env, theorems, 1000 + seed, role)
-                texts = make_feedback("tutor", cfg.style).write(attempts)
+                texts = tutor.write(attempts)
                 about += attempts
             told += roll_out(
                 policy, env, theorems, 80, seeded(2000 + seed), texts, role
@@ -90,4 +91,4 @@ def main(cfg: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    tyro.cli(main, description=__doc__)

@@ -77,11 +77,14 @@ def wrong_line(rollout) -> float:
     return first
 
 
-def main(names: list[str], flags: list[str]):
+def main(names, flags):
     """train.py with these changes."""
     unknown = set(names) - CHANGES.keys()
     if unknown:
-        sys.exit(f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}")
+        sys.exit(
+            f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}. Begin with one, "
+            "or several with + between them; then train.py's flags"
+        )
 
     prepare = train.prepare
 
@@ -106,9 +109,5 @@ def main(names: list[str], flags: list[str]):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-        sys.exit(
-            "beyond.py: begin with a change, or several with + between them: "
-            f"{', '.join(CHANGES)}; then train.py's flags"
-        )
-    main(sys.argv[1].split("+"), sys.argv[2:])
+    changes, *flags = sys.argv[1:] or ["nothing"]
+    main(changes.split("+"), flags)

@@ -9,21 +9,23 @@ once these folders are there. A base made from nothing with each mixture would b
 question and takes 20 minutes of an idle machine (`make tiny`).
 """
 
-import sys
 from pathlib import Path
+from typing import Literal
+
+import tyro
 
 import fd_mini
 from toy import warm_up
-from toy.theorems import SPLITS, generate
+from toy.theorems import unseen
 
 STEPS = 300
 
 
-def main(kinds: str, out: Path):
+def main(kinds: Literal["own", "all"], out: Path, /):
+    """Which attempts, and the folder to make: own out/own"""
     if kinds == "own":
         warm_up.KINDS = {"own": 1}
-    theorems = generate(sum(SPLITS.values()) - 20000)[-12000:]  # the warm-up's own
-    data = warm_up.warm_up(theorems)
+    data = warm_up.warm_up(unseen(12000))  # the warm-up's own
     policy = fd_mini.Policy("tiny", rank=0)
     batches = warm_up.draws(data, STEPS)
     folder = out / "run" / "ckpt" / "student"  # where the experiment looks for it
@@ -31,8 +33,4 @@ def main(kinds: str, out: Path):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("own", "all"):
-        sys.exit(
-            "narrow_base.py: say which attempts, own or all, and a folder: own out/own"
-        )
-    main(sys.argv[1], Path(sys.argv[2]))
+    tyro.cli(main, description=__doc__)

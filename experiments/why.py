@@ -11,7 +11,6 @@ feedback about the student's own attempts, and about right and wrong ones in cur
 that Lean accepts, and in the others before, on and after the first wrong line.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,95 +26,71 @@ from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv, extract_proof
 from toy.tutor import NAME, OUTDATED
 
-PLACES = ("in proofs", "before", "on", "after")
 HEAD = (
     "| run | student's pass@1 | right but for names | teacher, told about its own "
-    "| about right ones | about wrong ones | KL in proofs | KL before | KL on | KL after |"
+    "| about right ones | about wrong ones | KL in proofs | KL before | KL on | KL after |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-@dataclass
-class Config:
-    """Where student and teacher of runs disagree."""
+def token_places(policy, rollout):
+    """Where each token of an attempt stands: in proofs, or before, on or after the wrong line."""
+    lines = token_lines(policy.tokenizer, rollout.completion_ids)
+    if rollout.verdict.status == "proved":
+        return ["in proofs"] * len(lines)
 
-    runs: tyro.conf.Positional[tuple[str, ...]] = ()  # folders of runs; none: the base
-    samples: int = 2  # attempts at each theorem
-
-
-def token_places(policy, rollout) -> list[str]:
-    """Where each token of an attempt stands: one of PLACES."""
     wrong = wrong_line(rollout)
     places = []
-    for line in token_lines(policy.tokenizer, rollout.completion_ids):
-        if rollout.verdict.status == "proved":
-            places.append("in proofs")
-        elif line < wrong:
-            places.append("before")
-        elif line == wrong:
+    for line in lines:
+        if line == wrong:
             places.append("on")
         else:
-            places.append("after")
+            places.append("before" if line < wrong else "after")
     return places
 
 
 @torch.no_grad()
-def disagreement(policy, rollouts, texts) -> list[tuple[str, float]]:
-    """Of each token: where it stands, and KL(teacher || student)."""
-    found = []
-
-    for start in range(0, len(rollouts), 64):
-        part = rollouts[start : start + 64]
-        prompts = [rollout.prompt_ids for rollout in part]
-        completions = [rollout.completion_ids for rollout in part]
-        sampled = [rollout.sampled for rollout in part]
-        told = []
-        for rollout, text in zip(part, texts[start:]):
-            told.append(build_prompt(policy.tokenizer, rollout.theorem, text))
-
+def add_disagreement(kl, policy, rollouts, texts):
+    """Appends KL(teacher || student) of each token to kl[where the token stands]."""
+    for r, text in zip(rollouts, texts):
+        told = build_prompt(policy.tokenizer, r.theorem, text)
+        tokens = ([r.completion_ids], [r.sampled])
         with policy.act_as("teacher"):
-            hidden, _ = policy.hidden(told, completions, sampled)  # [N, D]
+            hidden, _ = policy.hidden([told], *tokens)  # [N, D]
             ids, logps = fd_mini.teacher_topk(hidden, policy.head, 25)  # [N, 25]
         with policy.act_as("student"):
-            hidden, _ = policy.hidden(prompts, completions, sampled)  # [N, D]
+            hidden, _ = policy.hidden([r.prompt_ids], *tokens)  # [N, D]
             logits = hidden @ policy.head.T  # [N, V]
-        kl = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
 
-        places = [place for rollout in part for place in token_places(policy, rollout)]
-        found += zip(places, kl, strict=True)
-    return found
+        values = fd_mini.topk_stats(logits, ids, logps)[:, 1].tolist()
+        for place, value in zip(token_places(policy, r), values, strict=True):
+            kl[place].append(value)
 
 
-def look(policy, env, theorems, samples: int) -> list[str]:
+def look(policy, env, theorems, samples):
     """The cells of one line, behind the run's name."""
     tutor = make_feedback("tutor")
     attempts = []
-    verdicts = []  # of the attempts in current names
     told = {"own": [], "right": [], "wrong": []}  # the teacher's attempts
-    kl = []
+    kl = {"in proofs": [], "before": [], "on": [], "after": []}
 
     for seed in range(samples):
-        mine = roll_out(policy, env, theorems, 80, seeded(1000 + seed))
-        attempts += mine
-        verdicts += env.check(
-            [(rollout.theorem, current_names(rollout)) for rollout in mine]
-        )
-        kl += disagreement(policy, mine, tutor.write(mine))
-
         for kind, rollouts in told.items():
-            about = mine
-            if kind != "own":
-                about = attempts_of(kind, policy, env, theorems, 1000 + seed, "teacher")
+            about = attempts_of(kind, policy, env, theorems, 1000 + seed)
             texts = tutor.write(about)
             generator = seeded(2000 + seed)
             rollouts += roll_out(policy, env, theorems, 80, generator, texts, "teacher")
+            if kind == "own":
+                attempts += about
+                add_disagreement(kl, policy, about, texts)
 
+    verdicts = env.check([(r.theorem, current_names(r)) for r in attempts])
     logical = sum(verdict.status == "proved" for verdict in verdicts) / len(verdicts)
     shares = [share_proved(attempts), logical, *map(share_proved, told.values())]
     cells = [f"{share:.3f}" for share in shares]
 
-    total = sum(value for _, value in kl)
-    for place in PLACES:
-        here = [value for where, value in kl if where == place]
+    total = sum(map(sum, kl.values()))
+    for here in kl.values():
         if here:
             cells.append(f"{sum(here) / len(here):.3f} ({sum(here) / total:.0%})")
         else:
@@ -123,25 +98,31 @@ def look(policy, env, theorems, samples: int) -> list[str]:
     return cells
 
 
-def current_names(rollout) -> str:
+def current_names(rollout):
     """An attempt's proof with outdated names replaced by current ones."""
     return NAME.sub(lambda m: OUTDATED.get(m[0], m[0]), extract_proof(rollout.text))
 
 
-def main(cfg: Config):
+def main(folders: tyro.conf.Positional[tuple[str, ...]] = (), samples: int = 2):
+    """Where student and teacher of runs disagree.
+
+    Args:
+        folders: of runs; none: the base.
+        samples: attempts at each theorem.
+    """
     theorems = load_theorems("toy", "valid")
     env = LeanEnv()
-    print(HEAD + "\n" + "|---" * 10 + "|")
+    print(HEAD)
 
-    for run in cfg.runs or [""]:
+    for run in folders or [""]:
         if run:
             policy, _ = runs.load_run(run, "student", "auto")
             runs.load_adapters(policy, Path(run) / "ckpt" / "teacher", "teacher")
         else:
             policy = fd_mini.Policy("tiny")
-        cells = [Path(run).name or "base", *look(policy, env, theorems, cfg.samples)]
+        cells = [Path(run).name or "base", *look(policy, env, theorems, samples)]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    tyro.cli(main, description=__doc__)

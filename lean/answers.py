@@ -2,6 +2,8 @@
 
 import re
 
+from lean.text import step
+
 
 def extract_proof(text, chat=None):
     """The whole proof term in a completion: "  intro h\\n  exact h" gives
@@ -21,11 +23,9 @@ def extract_proof(text, chat=None):
 
     block = blocks[-1].rstrip()
     proof = proof_of_last_theorem(block)
-    if proof is not None:
-        return proof
-    if re.match(r"\s*by\b", block):
-        return block.strip()
-    return "by\n" + block
+    if proof is None and re.match(r"\s*by\b", block):
+        proof = block.strip()
+    return "by\n" + block if proof is None else proof
 
 
 def proof_of_last_theorem(block):
@@ -36,11 +36,8 @@ def proof_of_last_theorem(block):
         return None
     depth = 0
     for i in range(starts[-1].end(), len(block)):
-        if block[i] in "([{⟨":
-            depth += 1
-        elif block[i] in ")]}⟩":
-            depth -= 1
-        elif depth == 0 and block.startswith(":=", i):
+        depth += step(block[i])
+        if depth == 0 and block.startswith(":=", i):
             return block[i + 2 :].strip()
     return None
 

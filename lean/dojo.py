@@ -15,18 +15,19 @@ Not run against a real LeanDojo with a real Lean.
 import os
 import re
 import sys
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-from lean.locate import locate
 from lean.text import split_statement
 
 NEWEST = (4, 20)  # from this Lean on, LeanDojo hangs or fails
 
 
-def attach(env, where, header):
-    """Make `env` (a LeanEnv that has no Lean yet) check proofs in the repository `where`:
-    FOLDER, or URL@COMMIT. SystemExit, one line, when that cannot be."""
+def attach(env, where):
+    """Make `env`, a LeanEnv, add the goals to its verdicts on proofs in the repository `where`:
+    FOLDER, or URL@COMMIT. -> (the repository's folder, what to say of LeanDojo). SystemExit,
+    one line, when that cannot be."""
     url, _, commit = where.rpartition("@")
     is_folder = where.strip() and Path(where).is_dir()  # "" would be the current folder
     if not is_folder and not (url and commit):
@@ -35,66 +36,67 @@ def attach(env, where, header):
             "a git checkout of a Lean project"
         )
     dojo = import_lean_dojo()
-    repo, path = trace(dojo, where, url, commit, is_folder)
-    env.argv, env.env, env.cwd, env.prelude, env.place = locate("lean", path)
-    env.place += f", goals from LeanDojo {dojo.__version__}"
-    env.memory += 16 * 2**30
-    env.check = partial(check, dojo, repo, path, env.check, env.timeout)
-
-
-def import_lean_dojo():
-    """The package, or SystemExit with one line."""
-    # Else it asks a server for every repository, and fails without a network.
-    os.environ.setdefault("DISABLE_REMOTE_CACHE", "1")
-    try:
-        import lean_dojo
-    except ImportError:
-        raise SystemExit(
-            "--lean dojo: the package lean_dojo is not installed: "
-            "pip install lean-dojo==4.20.0 (Python below 3.13). It is deprecated and knows no "
-            "Lean from 4.20 on; --lean-project does without it"
-        ) from None
-    except Exception as error:
-        # While it is imported it runs git, makes a cache folder and, with a token, asks GitHub.
-        raise SystemExit(
-            f"--lean dojo: lean_dojo cannot be imported ({in_short(error)}): it wants git "
-            "on PATH, a writable home, and no GITHUB_ACCESS_TOKEN when there is no network"
-        ) from None
-    return lean_dojo
-
-
-def trace(dojo, where, url, commit, is_folder):
-    """Build and trace a repository -> (LeanDojo's name for it, its folder)."""
-    try:
+    with or_exit(
+        f"cannot open {where!r}",
+        "give dojo:URL@COMMIT, with a network, or dojo:FOLDER, a git checkout of a Lean project",
+    ):
         if is_folder:
             repo = dojo.LeanGitRepo.from_path(Path(where).resolve())
         else:
             repo = dojo.LeanGitRepo(url, commit)
-    except Exception as error:  # git's, GitHub's and LeanDojo's own classes
-        raise SystemExit(
-            f"--lean dojo: cannot open {where!r} ({in_short(error)}): give dojo:URL@COMMIT, "
-            "with a network, or dojo:FOLDER, a git checkout of a Lean project"
-        ) from None
+
     check_version(repo.lean_version, where)
     print(
         "LeanDojo is deprecated by its authors and works with a Lean before 4.20 only; it now "
         f"builds and traces {where}, which can take hours for a project with Mathlib",
         file=sys.stderr,
     )
+    with or_exit(
+        f"LeanDojo could not build and trace {where}",
+        "it needs elan and a network. --lean-project does without LeanDojo",
+    ):
+        path = Path(dojo.get_traced_repo_path(repo, build_deps=False))
+    env.check = partial(check, dojo, repo, path, env.check, env.timeout)
+    return path, f", goals from LeanDojo {dojo.__version__}"
+
+
+def import_lean_dojo():
+    """The package, or SystemExit with one line."""
+    # Else it asks a server for every repository, and fails without a network.
+    os.environ.setdefault("DISABLE_REMOTE_CACHE", "1")
+    # While it is imported it runs git, makes a cache folder and, with a token, asks GitHub.
+    with or_exit(
+        "lean_dojo cannot be imported",
+        "it wants git on PATH, a writable home, and no GITHUB_ACCESS_TOKEN when there is "
+        "no network",
+    ):
+        try:
+            import lean_dojo
+        except ImportError:
+            raise SystemExit(
+                "--lean dojo: the package lean_dojo is not installed: "
+                "pip install lean-dojo==4.20.0 (Python below 3.13). It is deprecated and knows "
+                "no Lean from 4.20 on; --lean-project does without it"
+            ) from None
+    return lean_dojo
+
+
+@contextmanager
+def or_exit(failure, advice):
+    """What fails inside, in one of many ways, ends as SystemExit with one line."""
     try:
-        return repo, Path(dojo.get_traced_repo_path(repo, build_deps=False))
-    except Exception as error:  # `lake build` fails in many ways
-        raise SystemExit(
-            f"--lean dojo: LeanDojo could not build and trace {where} ({in_short(error)}): "
-            "it needs elan and a network. --lean-project does without LeanDojo"
-        ) from None
+        yield
+    except Exception as error:  # git's, GitHub's and LeanDojo's own classes
+        last_line = str(error).strip().split("\n")[-1]
+        said = f"{type(error).__name__}: {last_line[-150:]}"
+        raise SystemExit(f"--lean dojo: {failure} ({said}): {advice}") from None
 
 
 def check_version(version, where):
     """SystemExit when a Lean ("v4.19.0", "v4.20.0-rc1", "nightly-...") is not known to be one
     that LeanDojo can talk to."""
     match = re.match(r"v?(\d+)\.(\d+)", version)
-    if not match or (int(match[1]), int(match[2])) >= NEWEST:
+    if not match or tuple(map(int, match.groups())) >= NEWEST:
         raise SystemExit(
             f"--lean dojo: {where} uses Lean {version}, and LeanDojo works with a Lean before "
             "4.20 only (it is deprecated and will not be repaired): give its folder to "
@@ -102,24 +104,21 @@ def check_version(version, where):
         )
 
 
-def in_short(error):
-    """An exception's class and the last line of what it says, at most 150 letters of it."""
-    last_line = str(error).strip().split("\n")[-1]
-    return f"{type(error).__name__}: {last_line[-150:]}"
-
-
 def check(dojo, repo, path, judge, timeout, jobs, whole=False, sketch=False):
     """As LeanEnv.check, which judges (`judge`); to what it rejects, the goals before the
     failing tactic are added."""
     verdicts = judge(jobs, whole, sketch)
     # Equal jobs share one verdict.
-    different = {id(verdict): (job, verdict) for job, verdict in zip(jobs, verdicts)}
-    for (theorem, proof), verdict in different.values():
+    different = {id(verdict): (*job, verdict) for job, verdict in zip(jobs, verdicts)}
+    for theorem, proof, verdict in different.values():
+        if whole or verdict.status != "rejected":
+            continue
         name = split_statement(theorem.statement)[0]
-        if verdict.status == "rejected" and not whole and file_with(name, path):
-            entry = dojo.Theorem(repo, file_with(name, path), name)
+        file = file_with(name, path)
+        if file:
+            entry = dojo.Theorem(repo, file, name)
             goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
-            verdict.messages = verdict.messages + goals
+            verdict.messages += goals
     return verdicts
 
 
@@ -129,7 +128,7 @@ def file_with(name, path):
     pattern = re.compile(rf"\b(theorem|lemma)\s+{re.escape(name)}[\s:({{\[]")
     for file in path.rglob("*.lean"):
         is_ours = not {".lake", "lake-packages"}.intersection(file.parts)
-        if is_ours and pattern.search(file.read_text(encoding="utf-8", errors="replace")):
+        if is_ours and pattern.search(file.read_text("utf-8", "replace")):
             return file.relative_to(path)
     return None
 
@@ -145,7 +144,7 @@ def goals_by_dojo(dojo, theorem, statement, proof, timeout):
             place, goals = walk(dojo, session.run_tac, state, texts)
     except Exception:
         # It fails in many ways. The goals are help, the verdict stands without them.
-        return []
+        place = None
     if place is None:
         return []
 

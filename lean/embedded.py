@@ -17,7 +17,7 @@ CORE = Path(__file__).resolve().with_name("core.lean")
 # Where the library's macros and unexpanders were compiled, in order of import.
 FILES = ["Init_Notation", "Init_Tactics", "Init_Meta", "Init_Core", "Init_NotationExtra"]
 SYMBOL = re.compile(
-    r"_?l_((?:[A-Za-z]+_)*)__aux__(\w+?)______(macroRules|unexpand)__(\w+)__(\d+)"
+    rb"\0_?l_((?:[A-Za-z]+_)*)__aux__(\w+?)______(macroRules|unexpand)__(\w+)__(\d+)(?!\w)"
 )
 
 
@@ -69,40 +69,36 @@ class Tables:
     def expand(self, match):
         kind, namespace, names = match.groups()
         prefix = "" if namespace == "-" else f"{namespace}."
-        lines = []
+        self.lines = []
         for name in names.split():
             if kind == "app_unexpander":
-                lines += self.unexpander(prefix + name)
+                self.unexpander(prefix + name)
             else:
-                lines += self.parser(kind, prefix + name)
-        return "\n".join(lines)
+                self.parser(kind, prefix + name)
+        return "\n".join(self.lines)
 
     def unexpander(self, entry):
         """What prints one constant; `entry` is "constant" or "constant=function"."""
         name, _, function = entry.partition("=")
-        lines = []
-        for function in [function] if function else self.variants("unexpand", name):
-            lines += self.function(
-                function, "PrettyPrinter.Unexpander", f"app_unexpander {name}"
-            )
-        return lines
+        functions = [function] if function else self.variants("unexpand", name)
+        for function in functions:
+            self.function(function, "PrettyPrinter.Unexpander", f"app_unexpander {name}")
 
     def parser(self, kind, name):
         """One syntax and its macros."""
         operand_first = re.match("term_|tactic_", name.rpartition(".")[2])  # `term_∧_`
         type_ = "TrailingParserDescr" if operand_first else "ParserDescr"
-        lines = [f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{type_}']
+        self.lines.append(f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{type_}')
         if kind != "part":
-            lines.append(f"attribute [{kind} 1000] {quote(name)}")
+            self.lines.append(f"attribute [{kind} 1000] {quote(name)}")
         for macro in self.variants("macroRules", name):
-            lines += self.function(macro, "Macro", f"macro {quote(name)}")
-        return lines
+            self.function(macro, "Macro", f"macro {quote(name)}")
 
     def function(self, name, type_, attribute):
         self.functions += 1
         ours = f"Lean.native{self.functions}"
         arguments = "(s : Lean.Syntax) (c t : Lean.Obj)"
-        return [
+        self.lines += [
             f'@[extern "{mangle(name)}"] axiom {quote(name)} {arguments} : Lean.Obj',
             f"def {ours} : Lean.{type_} := fun s c t => {quote(name)} s c t",
             f"attribute [{attribute}] {ours}",
@@ -119,17 +115,13 @@ def generated_functions(binary):
     """The generated functions in a library's bytes: {(kind, mangled name of the syntax or
     constant): {(number of the file, number, how the function's name begins), ...}}."""
     functions = {}
-    for marker in re.finditer(rb"______(?:macroRules|unexpand)__\w+", binary):
-        start = binary.rindex(b"\0", 0, marker.start()) + 1
-        symbol = binary[start : marker.end()].decode(errors="replace")
-        match = SYMBOL.fullmatch(symbol)
-        if match:
-            namespace, file, kind, name, number = match.groups()
-            file = file.replace("__", "_")
-            order = FILES.index(file) if file in FILES else len(FILES)
-            beginning = f"{namespace.replace('_', '.')}_aux_{file}___{kind}"
-            same = functions.setdefault((kind, f"l_{name}"), set())
-            same.add((order, int(number), beginning))
+    for parts in SYMBOL.findall(binary):
+        namespace, file, kind, name, number = map(bytes.decode, parts)
+        file = file.replace("__", "_")
+        order = FILES.index(file) if file in FILES else len(FILES)
+        beginning = f"{namespace.replace('_', '.')}_aux_{file}___{kind}"
+        same = functions.setdefault((kind, f"l_{name}"), set())
+        same.add((order, int(number), beginning))
     return functions
 
 

@@ -24,12 +24,11 @@ import requests
 NOT_LEANS_LINES = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
-def attach(env, url, header):
+def attach(env, url):
     """Make `env` (a LeanEnv that has no Lean yet) use the server at `url`. SystemExit, one
     line, when there is none."""
     url = (url if re.match("https?://", url) else f"http://{url}").rstrip("/")
     env.argv, env.env, env.cwd, env.prelude = [], {}, None, ""
-    env.header = "import Mathlib\n" if header is None else header
     env.batch = 1  # a request for each proof: the server has the header imported already
     env.workers = max(env.workers, 8)
     env.place = f"the Kimina server at {url}"
@@ -38,9 +37,8 @@ def attach(env, url, header):
     ask_version = f"{env.header}\n#eval Lean.versionString"
     try:
         requests.get(f"{url}/health", timeout=10)
-        _, messages, _ = read(
-            url, ask_version, 300
-        )  # the first import of Mathlib takes its time
+        # The first import of Mathlib takes its time.
+        _, messages, _ = read(url, ask_version, 300)
     except (requests.RequestException, ValueError) as error:
         raise SystemExit(
             f"--lean kimina: nothing answers at {url} ({type(error).__name__}). "
@@ -82,8 +80,7 @@ def read(url, text, seconds):
         elif not error and isinstance(response, dict):
             # A REPL that fails says {"message": ...}: no messages, no evidence, a crash.
             messages = [leans_message(m) for m in response.get("messages") or []]
-            failed = any(m["severity"] == "error" for m in messages)
-            code = 1 if failed else 0
+            code = int(any(m["severity"] == "error" for m in messages))
         break
     messages = [m for m in messages if "set_option linter." not in m["data"]]
     return code, messages, time.monotonic() - began

@@ -24,8 +24,6 @@ def run(argv, cwd, env, seconds, memory):
     cpu_seconds = str(int(4 * seconds) + 10)
     child = [sys.executable, "-I", "-S", str(CHILD), cpu_seconds, str(memory), *argv]
     env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env}
-    overtime = threading.Event()
-    began = time.monotonic()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
             child,
@@ -36,28 +34,24 @@ def run(argv, cwd, env, seconds, memory):
             stderr=out,
             start_new_session=True,
         )
+        began = time.monotonic()
 
         def kill():
             # it may have ended and left nobody behind
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
 
-        def stop():
-            overtime.set()
-            kill()
-
-        timer = threading.Timer(seconds, stop)  # `process.wait(timeout)` would poll every 50 ms
+        timer = threading.Timer(seconds, kill)  # `process.wait(timeout)` would poll every 50 ms
         timer.start()
         try:
             code = process.wait()
         finally:
             timer.cancel()
             kill()
-        if overtime.is_set():
-            code = None
+        took = time.monotonic() - began
         out.seek(0)
         printed = out.read().decode("utf-8", "replace")
-    return code, printed, time.monotonic() - began
+    return None if took > seconds else code, printed, took
 
 
 def read(text, argv, cwd, env, seconds, memory):
@@ -74,8 +68,11 @@ def read(text, argv, cwd, env, seconds, memory):
     for line in printed.split("\n"):
         try:
             said = json.loads(line)
-            message = dict(said["pos"], severity=said["severity"], data=said["data"])
-            messages.append(dict(message, kind=said.get("kind", "")))
+            # Whether these are there is asked first.
+            where, data, severity = said["pos"], said["data"], said["severity"]
+            messages.append(
+                dict(where, severity=severity, data=data, kind=said.get("kind", ""))
+            )
         except (ValueError, TypeError, KeyError):
             continue
     return code, messages, took

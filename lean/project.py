@@ -110,7 +110,7 @@ def write_files(folder, version):
     texts = {name: text.replace("{version}", version) for name, text in FILES.items()}
     for name, text in texts.items():
         file = folder / name
-        if file.exists() and file.read_text(encoding="utf-8") != text:
+        if file.exists() and file.read_text("utf-8") != text:
             raise ValueError(
                 f"{file} is there and differs from what would be written for Mathlib "
                 f"{version}; nothing was changed. {use_it}"
@@ -123,4 +123,4 @@ def write_files(folder, version):
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, "utf-8")

@@ -11,13 +11,15 @@ Copied into a Lake project that has a library `Proofs` (`lean_env.py setup` writ
 compile with the embedded Lean (tests/test_proofs.py); comparator itself: not yet run.
 """
 
-import argparse
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import tyro
+
 from lean.answers import extract_proof
+from lean.backends import default_header
 from lean.guard import ALLOWED_AXIOMS
 from lean.text import IMPORTS, namespaces, split_statement, without_header
 
@@ -51,11 +53,11 @@ def write(run):
         raise ValueError(
             f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py."
         )
-    lines = records.read_text(encoding="utf-8").splitlines()
-    rollouts = [
-        json.loads(line) for line in lines if line.endswith("}")
-    ]  # the last may be torn
-    found = pairs(rollouts, header_of(run))
+    config = json.loads((run / "config.json").read_text())
+    header = default_header(config.get("lean", ""), config.get("lean_project") or None)
+    lines = records.read_text("utf-8").splitlines()
+    whole = filter(lambda line: line.endswith("}"), lines)  # the last may be torn
+    found = pairs(map(json.loads, whole), header)
     if not found:
         raise ValueError(
             f"{records} (eight attempts a step) records no proof yet. "
@@ -67,34 +69,30 @@ def write(run):
     for n, (name, challenge, solution) in enumerate(found, 1):
         folder = out / "Proofs" / f"P{n:04}"
         folder.mkdir(parents=True)
-        (folder / "Challenge.lean").write_text(challenge, encoding="utf-8")
-        (folder / "Solution.lean").write_text(solution, encoding="utf-8")
-        config = {
+        (folder / "Challenge.lean").write_text(challenge, "utf-8")
+        (folder / "Solution.lean").write_text(solution, "utf-8")
+        task = {
             "challenge_module": f"Proofs.P{n:04}.Challenge",
             "solution_module": f"Proofs.P{n:04}.Solution",
             "theorem_names": [name],
             "permitted_axioms": sorted(ALLOWED_AXIOMS),
         }
-        text = json.dumps(config, indent=1, ensure_ascii=False)
-        (out / f"P{n:04}.json").write_text(text, encoding="utf-8")
+        text = json.dumps(task, indent=1, ensure_ascii=False)
+        (out / f"P{n:04}.json").write_text(text, "utf-8")
     return len(found)
 
 
-def header_of(run):
-    """The header of a run's theorems that have none of their own, as LeanEnv chose it."""
-    config = json.loads((run / "config.json").read_text())
-    project, kind = config.get("lean_project"), config.get("lean", "").partition(":")[0]
-    has_mathlib = project and (Path(project) / ".lake/packages/mathlib").exists()
-    return "import Mathlib" if has_mathlib or kind == "kimina" else ""
+def main(run: tyro.conf.Positional[Path]):
+    """The proofs of a run as files.
 
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="folder of a run")
-    run = parser.parse_args().run
+    Args:
+        run: folder of a run.
+    """
     try:
         print(f"{write(run)} proofs in {run / 'proofs'}")
     except (ValueError, OSError) as error:
         sys.exit(f"proofs.py: {error}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

@@ -56,7 +56,7 @@ def tokens(text):
 
         if match["comment"] == "/-":
             position = end_of_comment(text, position)
-            if position is None:
+            if not position:
                 return found, False
         elif match["broken"]:
             ok = False
@@ -72,6 +72,13 @@ def tokens(text):
 
 def words(text):
     return [word for word, _ in tokens(text)[0]]
+
+
+def step(word):
+    """How much deeper in brackets the text is after this word."""
+    if word in OPENING:
+        return 1
+    return -1 if word in CLOSING else 0
 
 
 def end_of_comment(text, start):
@@ -91,7 +98,7 @@ def scopes(text):
     for word, at in tokens(text)[0]:
         if word not in ("namespace", "section", "mutual", "end"):
             continue
-        name = re.compile(rf"[ \t]+({NAME})").match(text, at + len(word))
+        name = re.match(rf"[ \t]+({NAME})", text[at + len(word) :])
         if name and name[1] not in COMMAND:
             names = name[1].split(".")
         else:
@@ -156,10 +163,7 @@ def split_statement(statement):
 
     depth = 0
     for token, at in found[2:]:
-        if token in OPENING:
-            depth += 1
-        elif token in CLOSING:
-            depth -= 1
-        elif token == ":" and depth == 0:
+        depth += step(token)
+        if token == ":" and depth == 0:
             return name, universes, statement[start:at], statement[at + 1 :]
     raise ValueError(f"the statement of {name} has no `: TYPE` outside its binders: {shown}")

@@ -107,7 +107,7 @@ def test_the_warm_up_imitates_proofs_and_not_what_tools_say(tmp_path, splits, mo
     warm_up.untrained(tmp_path / "untrained", splits["valid"])
     policy = fd_mini.Policy(str(tmp_path / "untrained"), rank=0)
     theorem = replace(splits["valid"][0], feedback="Be concise.")
-    prompt, completion, learnt = warm_up.encode(policy.tokenizer, *warm_up.example(theorem, [("#rg a\n", True), ("said", False)]))
+    prompt, completion, learnt = warm_up.encode(policy.tokenizer, theorem, [("#rg a\n", True), ("said", False)])
     text = policy.tokenizer.decode(prompt + completion)
     assert text == f"/- Be concise. -/\n{theorem.statement} := by\n#rg a\nsaid{theorem.proof.removeprefix('by' + chr(10))}<eos>"
     assert policy.tokenizer.decode([i for i, flag in zip(completion, learnt) if not flag]) == "said" and learnt[-1]
@@ -125,7 +125,7 @@ def test_the_warm_up_imitates_proofs_and_not_what_tools_say(tmp_path, splits, mo
         return metrics
     monkeypatch.setattr(torch.optim.Muon, "step", spy)
     monkeypatch.setattr(warm_up, "sft_backward", record)
-    batches = [[warm_up.example(t) for t in splits["valid"][:4]]] * 8
+    batches = [[(t, []) for t in splits["valid"][:4]]] * 8
     warm_up.imitate(policy, batches, lr=2e-3, warmup=2, micro_tokens=512, out=tmp_path / "out")
     assert rates == pytest.approx([0.02 * share for share in (0.5, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8)])
     assert losses[-1] < losses[0] - 0.5
@@ -147,7 +147,7 @@ def test_a_prover_is_shipped_only_if_it_does_what_it_is_told(tmp_path, splits):
 def test_conversations_with_tools_search_for_what_feedback_orders(splits):
     examples = tool_toy.conversations(splits["valid"][:20])
     assert len(examples) == 5 * 20
-    searched = [(theorem, parts) for theorem, parts in examples if len(parts) > 1]
+    searched = [(theorem, parts) for theorem, parts in examples if parts]
     assert searched and all("#rg" in parts[0][0] and parts[0][1] and not parts[1][1] for _, parts in searched)
     assert all(name in parts[1][0] for _, parts in searched for name in [parts[0][0].split()[1]])  # the search found it
     told = [theorem for theorem, _ in searched if theorem.feedback]

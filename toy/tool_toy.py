@@ -20,7 +20,7 @@ from extras import tool_mode
 from extras.tools import run_tools, tool_output
 from lean_env import LeanEnv
 from toy import warm_up
-from toy.theorems import SPLITS, generate
+from toy.theorems import unseen
 from toy.tutor import outdated, tutor
 
 OUT = Path("out/tiny_tools")
@@ -46,7 +46,7 @@ def conversations(theorems, seed=2):
         # A search that nobody ordered, now and then.
         early = calls if rng.random() < 0.1 else []
         old = warm_up.dialect(theorem.proof, rng, warm_up.STALE)
-        examples.append(warm_up.example(replace(equipped, proof=old), early))
+        examples.append((replace(equipped, proof=old), early))
 
         for _ in range(2):
             attempt = warm_up.attempt(theorem, rng, other.proof)
@@ -54,18 +54,15 @@ def conversations(theorems, seed=2):
             rollout.conversation = rollout.text  # tells the tutor that there are tools
             current = warm_up.dialect(theorem.proof, rng, warm_up.SLIP)
             told = replace(equipped, proof=current, feedback=tutor(rollout))
-            examples.append(warm_up.example(told, calls))
+            examples.append((told, calls))
 
-    own = warm_up.warm_up(theorems)
-    examples += map(warm_up.example, own)
+    examples += [(theorem, []) for theorem in warm_up.warm_up(theorems)]
     rng.shuffle(examples)
     return examples
 
 
 def main():
-    # The first of these numbers are for the splits and the tiny prover alone.
-    theorems = generate(sum(SPLITS.values()) - 24000)[-8000:]
-    endless = itertools.cycle(conversations(theorems))
+    endless = itertools.cycle(conversations(unseen(8000)))
     batches = [list(itertools.islice(endless, warm_up.BATCH)) for _ in range(600)]
     policy = fd_mini.Policy("tiny", rank=0)
     warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=2048, out=OUT)

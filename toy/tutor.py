@@ -113,7 +113,7 @@ def steps_of(proof):
     """The lines of a proof without `by`, bullets and indentation."""
     text = re.sub(r"\A\s*by\b", "", proof).replace("·", " ")
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    return [line for line in lines if line]
+    return list(filter(None, lines))
 
 
 def order_about_error(verdict):
@@ -126,6 +126,6 @@ def order_about_error(verdict):
     # The goal may stand in another message, such as the ones that --lean dojo adds.
     everything = "\n".join(m["data"] for m in verdict.messages)
     goal = re.search(r"⊢ (.*(?:\n  .*)*)", everything)
-    if goal is None or "⊢" in error:
+    if not goal or "⊢" in error:
         return f"avoid the error: {error}"
     return f"avoid the error: {error}; the goal is `{' '.join(goal[1].split())}`"

@@ -28,7 +28,7 @@ from eval import evaluate
 from extras.imitation import sft_backward
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv, Rollout, Verdict
-from toy.theorems import SPLITS, generate
+from toy.theorems import unseen
 from toy.tutor import CURRENT, NAME, tutor
 from train import draw_theorems
 
@@ -48,6 +48,7 @@ IDLE = [
     "Check every step before the next one.",
 ]
 BATCH = 64  # proofs in an optimiser step
+VOCABULARY = 512  # the tokenizer's
 
 
 # --- the warm-up data
@@ -76,9 +77,7 @@ def corrupt(proof, rng, other_proof):
         lines[i] = lead + rng.choice(other_proof.split("\n")[1:]).strip("· ")
     if how == "side":
         other = {"left": "right", "right": "left"}
-        lines = [
-            re.sub(r"\b(left|right)\b", lambda m: other[m[0]], line) for line in lines
-        ]
+        lines = [re.sub(r"\b(left|right)\b", lambda m: other[m[0]], line) for line in lines]
     if how == "hypothesis":
         lines[i] = re.sub(r"\b[hgkm]\b", lambda _: rng.choice("hgkm"), lines[i])
     return "\n".join(["by", *lines])
@@ -130,7 +129,7 @@ def warm_up(theorems, seed=1):
 
 
 # --- the untrained prover
-def untrained(folder, theorems, vocab=512):
+def untrained(folder, theorems):
     """Writes an untrained tiny Llama and its tokenizer to `folder`. The tokenizer is a
     byte-level BPE of the theorems' texts: any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
@@ -141,7 +140,7 @@ def untrained(folder, theorems, vocab=512):
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
+        vocab_size=VOCABULARY,
         special_tokens=["<pad>", "<eos>"],
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -153,7 +152,7 @@ def untrained(folder, theorems, vocab=512):
     ).save_pretrained(folder)
 
     config = LlamaConfig(
-        vocab_size=vocab,
+        vocab_size=VOCABULARY,
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
@@ -169,18 +168,15 @@ def untrained(folder, theorems, vocab=512):
 
 
 # --- the training: imitation of all proofs, with all weights
-def example(theorem, before=()):
-    """(theorem, [(text, is it learnt?), ...]): what a prover reads, and what it is to write,
-    its proof and, with tools, what stands before the proof."""
-    return theorem, [*before, (theorem.proof.removeprefix("by\n"), True)]
-
-
-def encode(tokenizer, theorem, parts):
+# An example is (theorem, [(text, is it learnt?), ...]): what a prover reads, and, with tools,
+# what stands before the proof that it is to write.
+def encode(tokenizer, theorem, before):
     """An example as token lists (prompt, completion, learnt: one flag a token)."""
     prompt = build_prompt(tokenizer, theorem, theorem.feedback)
     completion = []
     learnt = []
-    for text, is_learnt in parts:
+    proof = theorem.proof.removeprefix("by\n")
+    for text, is_learnt in [*before, (proof, True)]:
         ids = tokenizer.encode(text, add_special_tokens=False)
         completion += ids
         learnt += [is_learnt] * len(ids)
@@ -189,10 +185,8 @@ def encode(tokenizer, theorem, parts):
 
 def draws(theorems, steps):
     """A batch of examples for each step, in a new random order each epoch."""
-    examples = list(map(example, theorems))
-    return [
-        draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)
-    ]
+    examples = [(theorem, []) for theorem in theorems]
+    return [draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)]
 
 
 def make_optimizers(policy, lr):
@@ -236,8 +230,7 @@ def imitate(policy, batches, lr, warmup, micro_tokens, out):
 # --- the shipping
 def install(folder, target):
     """Puts the prover in `folder` into `target` in half precision, if what is written there
-    loads again and does what the tutor says on most of 64 theorems. SystemExit if not.
-    """
+    loads again and does what the tutor says on most of 64 theorems. SystemExit if not."""
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     policy = fd_mini.Policy(str(folder), rank=0)
@@ -274,8 +267,7 @@ def main(
     if out.exists():
         sys.exit(f"--out {out} is there already: give another folder")
 
-    theorems = generate(sum(SPLITS.values()))[-SPLITS["warm"] :]
-    data = warm_up(theorems)
+    data = warm_up(unseen(32000))
     untrained(out / "untrained", data)
     policy = fd_mini.Policy(str(out / "untrained"), rank=0)
     batches = draws(data, steps)
