@@ -28,8 +28,8 @@ proofs read.
 
 # --- reading
 def clocks(run):
-    """[(step, attempts, seconds)] after 0, 1, 2, ... steps of the run, with those of the run that it
-    starts from. Attempts: of sft, proofs read."""
+    """[(step, attempts, seconds)] after 0, 1, 2, ... steps of the run, with those of the run that
+    it starts from. Attempts: of sft, proofs read."""
     if run is None or not run.train:
         return [(0, 0, 0.0)]
 
