@@ -271,7 +271,7 @@ def train(cfg: Config) -> Path:
     run = prepare(resolve(cfg))  # resolve() fills cfg in
     policy = run.policy
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
-    out, done = runs.open_run(cfg, policy, optimizer)
+    out, done = runs.open_run(cfg, run, optimizer)
     lean = run.env.describe() if run.env else "no Lean needed"
     print(f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}")
 
@@ -348,7 +348,7 @@ def resolve(cfg: Config) -> Config:
 def prepare(cfg: Config) -> Run:
     """Everything a run needs, checked before anything is written."""
     ranks.join(cfg.prompts_per_step)
-    theorems = load_theorems(cfg.data, "train")
+    theorems = imitation.imitable(cfg, load_theorems(cfg.data, "train"))
     valid = []
     # Other data has no validation set unless --valid names one.
     if ranks.FIRST and cfg.eval_every and (cfg.valid or cfg.data == "toy"):

@@ -5,6 +5,26 @@ from collections import Counter
 from extras import ranks
 from fd_mini import means, micro_batches, sampled_nll
 from feedback import build_prompt
+from lean.answers import continuation
+
+
+def imitable(cfg, theorems):
+    """For --algo sft the theorems without those whose proof no prompt can go on with.
+
+    These are named. ValueError when none is left.
+    """
+    if cfg.algo != "sft":
+        return theorems
+    good, bad = [], []
+    for theorem in theorems:
+        expressible = not theorem.proof or continuation(theorem.proof)
+        (good if expressible else bad).append(theorem)
+    if bad:
+        names = ", ".join(theorem.name for theorem in bad[:10])
+        print(f"{len(bad)} proofs cannot follow a prompt and are left out: {names}")
+    if not good:
+        raise ValueError(f"--algo sft: no proof in {cfg.data} can follow a prompt")
+    return good
 
 
 def sft_step(cfg, run, theorems, step):
@@ -35,7 +55,7 @@ def sft_step(cfg, run, theorems, step):
 def completion_of(policy, theorem):
     """The reference proof as what follows the prompt: token ids that end with a stop id."""
     # A raw prompt ends in `by` and a newline; a chat answers with the whole theorem.
-    text = theorem.proof.removeprefix("by\n")
+    text = continuation(theorem.proof)
     if policy.style == "chat":
         text = f"```lean4\n{theorem.statement} := {theorem.proof}\n```"
     ids = policy.tokenizer.encode(text, add_special_tokens=False)

@@ -8,6 +8,7 @@ OUT/ckpt/state.pt                the step and the optimiser's state
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 import signal
@@ -34,13 +35,15 @@ FREE = "resume steps eval_every save_every lean lean_timeout micro_tokens".split
 # --- the folder
 
 
-def open_run(cfg, policy, optimizer):
+def open_run(cfg, run, optimizer):
     """Create or reopen cfg.out -> (its path, how many steps are done).
 
-    ValueError when it holds another run, or none to resume.
+    ValueError when it holds another run, or none to resume. What is resumed has the flags and
+    the theorems of before: config.json remembers a digest of these.
     """
     out = Path(cfg.out)
-    mine = asdict(cfg)
+    digest = hashlib.sha256(repr(run.theorems).encode()).hexdigest()
+    mine = asdict(cfg) | {"theorems": digest}
     if cfg.resume:
         check_same_run(out, mine)
     elif ranks.FIRST and out.exists() and any(out.iterdir()):
@@ -48,7 +51,7 @@ def open_run(cfg, policy, optimizer):
             f"--out {out} already holds files. Give another folder, or --resume to go on "
             "with the run in it."
         )
-    done = load_checkpoint(out, policy, optimizer) if cfg.resume else 0
+    done = load_checkpoint(out, run.policy, optimizer) if cfg.resume else 0
     if ranks.FIRST:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(json.dumps(mine, indent=1))
@@ -64,7 +67,12 @@ def check_same_run(out, mine):
             f"--resume: {out} holds no run with a checkpoint. Leave --resume out to start one."
         )
     theirs = json.loads((out / "config.json").read_text())
-    for name in mine.keys() - set(FREE):
+    if theirs.get("theorems", mine["theorems"]) != mine["theorems"]:
+        raise ValueError(
+            f"--resume: the theorems of --data {mine['data']} are not those that {out} began "
+            "with. Bring them back, or start another run."
+        )
+    for name in mine.keys() - {*FREE, "theorems"}:
         if mine[name] != theirs.get(name):
             flag = name.replace("_", "-")
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import re
 
-from lean.text import step
+from lean.text import step, tokens
 
 
 def extract_proof(text, chat=None):
@@ -40,6 +40,25 @@ def proof_of_last_theorem(block):
         if depth == 0 and block.startswith(":=", i):
             return block[i + 2 :].strip()
     return None
+
+
+def continuation(proof):
+    """A proof term as what follows `:= by` and a line's end, or None if it cannot stand there.
+
+    The inverse of extract_proof for a raw completion: what it finds in the result proves the
+    same. "by\\n  intro h" and "by intro h" give tactic lines, a term `h` gives "  exact h".
+    """
+    text = proof.replace("\r\n", "\n").strip()
+    # Something is left open, or a fence or a thought would end it.
+    if not tokens(text)[1] or "```" in text or without_thinking(text) != text:
+        return None
+    if re.match(r"by\s*\n", text):
+        return re.sub(r"by\s*?\n", "", text, count=1)
+    if re.match(r"by\b(?!')", text):
+        return "  " + text[2:]  # the first tactic keeps its column
+    if "\n" in text or "--" in text:
+        return f"  exact ({text}\n  )"
+    return f"  exact {text}"
 
 
 def without_thinking(text):

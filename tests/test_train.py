@@ -180,6 +180,23 @@ def test_a_folder_that_holds_another_run_is_left_alone(tmp_path):
     assert {f: f.read_bytes() for f in out.rglob("*") if f.is_file()} == before
 
 
+def test_a_run_whose_data_has_changed_is_not_resumed_and_one_without_a_digest_is(tmp_path):
+    lines = (ROOT / "toy" / "train.jsonl").read_text().splitlines(True)
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(lines[:8]))
+    settings = SMALL | dict(data=str(data), out=str(tmp_path / "run"), micro_tokens=512)
+    train.train(Config(steps=1, **settings))
+    data.write_text("".join(lines[1:9]))  # as many rows, of which one is another
+    with pytest.raises(ValueError, match="theorems of --data .*data.jsonl are not those that .*run began with"):
+        train.train(Config(steps=2, resume=True, **settings))
+    data.write_text("".join(lines[:8]))
+    train.train(Config(steps=2, resume=True, **settings))
+    config = tmp_path / "run" / "config.json"
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "theorems"}))
+    train.train(Config(steps=3, resume=True, **settings))  # written by an older version
+    assert [r["step"] for r in rows_of(tmp_path / "run" / "log.jsonl")] == [1, 2, 3]
+
+
 def test_a_project_without_lake_says_what_is_missing(tmp_path, monkeypatch):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "lakefile.toml").write_text('name = "p"\n')
