@@ -20,6 +20,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
@@ -40,9 +41,8 @@ class Config:
     only: tuple[str, ...] = ()  # these experiments; empty: all
     jobs: int = 2  # runs side by side, one thread each
     out: str = ""  # folder of the runs; empty: out/figures, or out/figures_quick
-    results: str = (
-        ""  # of results.csv, README.md, figures/; empty: experiments, --quick: as --out
-    )
+    # of results.csv, README.md, figures/; empty: experiments, --quick: as --out
+    results: str = ""
     data: str = "toy"  # theorems of the end results: the toy's, or a jsonl file
 
 
@@ -82,10 +82,10 @@ def execute(run):
     if state == "new":
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        run.beside(".flags").write_text(run.flags)
+        Path(f"{folder}.flags").write_text(run.flags)
 
     before = sum(row["seconds"] for row in read_lines(folder / "log.jsonl"))
-    log = run.beside(".txt")
+    log = Path(f"{folder}.txt")
     out = ["--out", str(folder)]
     if run.train:
         script = [] if run.train[0].endswith(".py") else ["train.py"]
@@ -104,39 +104,35 @@ def execute(run):
 
 def execute_all(runs, jobs):
     """Every run, `jobs` side by side; a failure does not stop the others. -> the failures.
-    Ctrl-C stops all of them after their step."""
-    runs = sorted(
-        runs, key=lambda run: run.after is not None
-    )  # what others start from is first
-    pool = ThreadPoolExecutor(jobs)
+    Ctrl-C stops all of them after their step. In `runs` what others start from comes before them.
+    """
     futures = {}
     failures = []
 
     def work(run):
         if run.after in futures:
-            futures[
-                run.after
-            ].exception()  # taken from the queue before this one: no deadlock
+            # It was taken from the queue before this one: no deadlock.
+            futures[run.after].exception()
         return execute(run)
 
-    try:
-        for run in runs:
-            futures[run] = pool.submit(work, run)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for run in runs:
+                futures[run] = pool.submit(work, run)
 
-        for number, run in enumerate(runs, 1):
-            try:
-                said = futures[run].result()
-            except (RuntimeError, OSError) as error:
-                said = f"FAILED: {error}"
-                failures.append(f"{run.folder}: {error}")
-            name = f"{run.folder.parent.name}/{run.folder.name}"
-            print(f"[{number}/{len(runs)}] {name}: {said}", flush=True)
-    except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in list(children):
-            child.terminate()  # train.py ends its step and saves
-        pool.shutdown()
-        sys.exit("stopped; the same command goes on from here")
+            for number, run in enumerate(runs, 1):
+                try:
+                    said = futures[run].result()
+                except (RuntimeError, OSError) as error:
+                    said = f"FAILED: {error}"
+                    failures.append(f"{run.folder}: {error}")
+                name = f"{run.folder.parent.name}/{run.folder.name}"
+                print(f"[{number}/{len(runs)}] {name}: {said}", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(children):
+                child.terminate()  # train.py ends its step and saves
+            sys.exit("stopped; the same command goes on from here")
     return failures
 
 
@@ -165,9 +161,8 @@ def main(cfg):
         raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(known)}")
 
     asked = list(make_runs(names, cfg).values())
-    stems = [
-        run.after for run in asked if run.after
-    ]  # of runs that --only left out, perhaps
+    # What others start from is first, and is run even where --only leaves it out.
+    stems = [run.after for run in asked if run.after]
     runs = list(dict.fromkeys(stems + asked))
     finished = sum(run.state == "done" for run in runs)
     rest = f"the rest takes about {estimate(runs, cfg.jobs):.0f} minutes"
@@ -175,9 +170,7 @@ def main(cfg):
 
     failures = execute_all(runs, cfg.jobs)
     out = report(cfg, names)
-    print(
-        "\n".join([f"{out / 'README.md'}, results.csv and figures/ written", *failures])
-    )
+    print(f"{out}/README.md, results.csv and figures/ written", *failures, sep="\n")
     return failures
 
 

@@ -3,9 +3,10 @@ safe, and told apart without colour."""
 
 import re
 from collections import defaultdict
+from statistics import fmean
 from typing import NamedTuple
 
-from matplotlib import rc_context
+from matplotlib import cycler, rc_context
 from matplotlib.figure import Figure
 
 TITLES = {
@@ -32,8 +33,8 @@ AXES = {
 }
 
 COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #000000 #E69F00 #56B4E9 #7F7F7F".split()
-LINES = ["-", "--", "-.", ":"]
-MARKERS = "osD^vPX*"
+LINES = ["-", "--", "-.", ":"] * 2
+STYLES = list(cycler(color=COLOURS, linestyle=LINES, marker=list("osD^vPX*")))
 
 
 class Row(NamedTuple):
@@ -60,10 +61,6 @@ class Point(NamedTuple):
     high: float
 
 
-def mean(values):
-    return sum(values) / len(values)
-
-
 def points(rows, arm, metric):
     """The curve of an arm, by step."""
     by_step = defaultdict(list)
@@ -73,49 +70,37 @@ def points(rows, arm, metric):
 
     curve = []
     for step, seeds in sorted(by_step.items()):
-        samples = mean([row.samples for row in seeds])
-        seconds = mean([row.seconds for row in seeds])
-        values = [row.value for row in seeds]
-        curve.append(
-            Point(step, samples, seconds, mean(values), min(values), max(values))
-        )
+        columns = Row(*zip(*seeds))
+        values = columns.value
+        clocks = (fmean(columns.samples), fmean(columns.seconds))
+        curve.append(Point(step, *clocks, fmean(values), min(values), max(values)))
     return curve
 
 
 def style(i):
     """Of the i-th arm."""
-    return {
-        "color": COLOURS[i % 8],
-        "linestyle": LINES[i % 4],
-        "marker": MARKERS[i % 8],
-    }
+    return STYLES[i % len(STYLES)]
 
 
-def draw(axis, rows, arms, metric, x="step"):
+def draw(axis, rows, arms, metric, x="step", **look):
     """Mean and band (lowest to highest seed) of `metric`; x: step, samples or seconds."""
     for i, arm in enumerate(arms):
         curve = points(rows, arm, metric)
-        if not curve:
-            continue
+        if curve:
+            xs = [getattr(point, x) for point in curve]
+            every = max(1, len(xs) // 8)
+            usual = {"label": arm, "markevery": every, "markersize": 7, "linewidth": 2}
+            draw_band(axis, xs, curve, i, usual | look)
 
-        columns = Point(*zip(*curve))
-        xs = getattr(columns, x)
-        every = max(1, len(xs) // 8)
-        look = style(i)
-        axis.plot(
-            xs,
-            columns.mean,
-            label=arm,
-            markevery=every,
-            markersize=7,
-            linewidth=2,
-            **look,
-        )
-        colour = look["color"]
-        axis.fill_between(
-            xs, columns.low, columns.high, color=colour, alpha=0.15, linewidth=0
-        )
-    axis.grid(alpha=0.3)
+
+def draw_band(axis, xs, curve, i, look):
+    """A curve in the style of the i-th arm."""
+    columns = Point(*zip(*curve))
+    axis.plot(xs, columns.mean, **style(i), **look)
+    colour = style(i)["color"]
+    axis.fill_between(
+        xs, columns.low, columns.high, color=colour, alpha=0.15, linewidth=0
+    )
 
 
 # --- the pictures: they draw on a figure and return the axes that get a legend
@@ -129,16 +114,16 @@ def picture_lr(figure, rows, arms):
     }
 
     for axis, (metric, title) in zip(axes, titles.items()):
-        ends = {
-            row.arm: row.value for row in rows if row.metric == metric
-        }  # there is one seed
         for i, algo in enumerate(("fd", "grpo", "sft")):
-            mine = [arm for arm in ends if arm.startswith(algo + "_")]
-            rates = [float(arm.split("_")[1]) for arm in mine]
-            axis.plot(rates, [ends[arm] for arm in mine], label=algo, **style(i))
-
+            rates = []
+            ends = []
+            for row in rows:  # there is one seed
+                name, rate = row.arm.split("_")
+                if name == algo and row.metric == metric:
+                    rates.append(float(rate))
+                    ends.append(row.value)
+            axis.plot(rates, ends, label=algo, **style(i))
         axis.set(xscale="log", xlabel="learning rate", title=title, ylim=(0, None))
-        axis.grid(alpha=0.3)
     return axes[:1]
 
 
@@ -146,9 +131,8 @@ def picture_main(figure, rows, arms):
     """pass@1 and entropy over steps, attempts and seconds; the test's results with a black edge."""
     figure.set_size_inches(17, 13)
     axes = figure.subplots(3, 3, sharey="row", sharex="col")
-    arms = [
-        arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)
-    ]  # fd_20 begins fd
+    # fd_10, fd_20 and fd_40 begin fd.
+    arms = [arm for arm in arms if not re.fullmatch(r"fd_\d+|base", arm)]
     titles = {
         "valid_pass@1": "pass@1, validation (black edge: test)",
         "train_pass": "pass@1, training",
@@ -160,7 +144,9 @@ def picture_main(figure, rows, arms):
         for axis, x in zip(line, AXES):
             draw(axis, rows, arms, metric, x)
             if metric.startswith("valid_"):
-                mark_tests(axis, rows, arms, metric.removeprefix("valid_"), x)
+                test = metric.removeprefix("valid_")
+                edge = {"markersize": 14, "markeredgecolor": "black"}
+                draw(axis, rows, arms, test, x, label="_", **edge)
             axis.set(ylim=(0, None))
 
     for axis, label in zip(axes[-1], AXES.values()):
@@ -168,27 +154,18 @@ def picture_main(figure, rows, arms):
     return axes[0, :1]
 
 
-def mark_tests(axis, rows, arms, metric, x):
-    for i, arm in enumerate(arms):
-        look = style(i) | {"markersize": 14, "markeredgecolor": "black"}
-        for point in points(rows, arm, metric):
-            axis.plot(getattr(point, x), point.mean, **look)
-
-
 def picture_passk(figure, rows, arms):
     """pass@k of FD and GRPO where their pass@1 is nearest, pass@k of all arms, variety."""
     figure.set_size_inches(22, 5.5)
     axes = figure.subplots(1, 4)
-    ks = sorted({int(row.metric[5:]) for row in rows if row.metric.startswith("pass@")})
-    ends = {}  # {arm: {k: Point}} on the test set
-    for arm in arms:
-        curves = {k: points(rows, arm, f"pass@{k}") for k in ks}
-        end = {k: curve[-1] for k, curve in curves.items() if curve}
-        if end:
-            ends[arm] = end
+    ends = defaultdict(dict)  # {arm: {k: Point}} on the test set
+    for arm, metric in dict.fromkeys((row.arm, row.metric) for row in rows):
+        if metric.startswith("pass@"):
+            k = int(metric.removeprefix("pass@"))
+            ends[arm][k] = points(rows, arm, metric)[-1]
 
     draw_nearest(axes[0], ends)
-    draw_ends(axes[1], ends, max(ks, default=1))
+    draw_ends(axes[1], ends)
     titles = {
         "train_lemmas": "distinct lemmas in the proofs of\n20 training attempts (10 steps)",
         "valid_tactics": "distinct tactics in the proofs of\n128 validation attempts",
@@ -196,9 +173,6 @@ def picture_passk(figure, rows, arms):
     for axis, (metric, title) in zip(axes[2:], titles.items()):
         draw(axis, rows, ["fd", "grpo", "grpo_over_fd"], metric)
         axis.set(xlabel="optimiser step", title=title, ylim=(0, None))
-
-    for axis in axes:
-        axis.grid(alpha=0.3)
     return axes[:3]
 
 
@@ -212,25 +186,21 @@ def draw_nearest(axis, ends):
     wanted = ends["grpo"][1].mean
     nearest = min(rivals, key=lambda arm: abs(ends[arm][1].mean - wanted))
     for i, arm in enumerate([nearest, "grpo"]):
-        ks = [str(k) for k in ends[arm]]
-        columns = Point(*zip(*ends[arm].values()))
-        label = f"{arm}, pass@1 {columns.mean[0]:.3f}"
-        axis.plot(ks, columns.mean, label=label, **style(i))
-        axis.fill_between(
-            range(len(ks)), columns.low, columns.high, color=COLOURS[i], alpha=0.15
-        )
+        label = f"{arm}, pass@1 {ends[arm][1].mean:.3f}"
+        ks = list(map(str, ends[arm]))
+        draw_band(axis, ks, ends[arm].values(), i, {"label": label})
 
 
-def draw_ends(axis, ends, k):
-    """pass@k over pass@1 of every arm that learnt; the others lie far off."""
-    best = max((end[1].mean for end in ends.values()), default=0)
+def draw_ends(axis, ends):
+    """The last pass@k over pass@1 of every arm that learnt; the others lie far off."""
+    best = max(end[1].mean for end in ends.values())
+    k = max(max(end) for end in ends.values())
     learnt = [arm for arm in ends if ends[arm][1].mean > best / 2]
 
     for i, arm in enumerate(learnt):
         at = (ends[arm][1].mean, ends[arm][k].mean)
-        axis.plot(
-            *at, markersize=10, fillstyle="none" if i >= 8 else "full", **style(i)
-        )
+        fill = "none" if i >= len(STYLES) else "full"
+        axis.plot(*at, markersize=10, fillstyle=fill, **style(i))
         axis.annotate(arm, at, xytext=(8, 4), textcoords="offset points", fontsize=11)
 
     axis.set(xlabel="pass@1, test", title=f"pass@{k}, test, of every arm that learnt")
@@ -257,7 +227,13 @@ def picture(rows, path):
     draw_on = own.get(rows[0].experiment, picture_plain)
     arms = list(dict.fromkeys(row.arm for row in rows))
 
-    with rc_context({"font.size": 14, "legend.fontsize": 11}):
+    look = {
+        "font.size": 14,
+        "legend.fontsize": 11,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+    }
+    with rc_context(look):
         figure = Figure(layout="constrained")
         for axis in draw_on(figure, rows, arms):
             if axis.get_legend_handles_labels()[0]:

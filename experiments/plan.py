@@ -6,21 +6,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-PLAN = Path(__file__).with_name("plan.toml")
-
-# Seconds with one thread, two runs side by side, on the machine this was written on: only for the
-# estimate of how long it takes.
-FD_STEP = 1.35
-MORE = {  # than a step of FD
-    "--algo grpo": 1.15,
-    "--algo sft": -0.9,
-    "--feedback self": 2.8,
-    "beyond.py taught": 1.0,
-    "--tools": 6.0,
-}
-START = 5.5
-VALIDATION = 1.5
-ATTEMPTS = 4.2  # at 256 theorems, one each
+PLAN = tomllib.loads(Path(__file__).with_name("plan.toml").read_text(encoding="utf-8"))
+FLAGS = PLAN.pop("flags")  # what {name} in an arm stands for
+QUICK = PLAN.pop("quick")
+SECONDS = PLAN.pop("seconds")
 
 
 def read_text(path):
@@ -34,22 +23,10 @@ class Experiment:
 
     question: str
     arms: dict[str, str]  # name -> flags of train.py
-    samples: (
-        int  # attempts at each theorem at the end; 0: the run's last evaluation counts
-    )
+    # Attempts at each theorem at the end; 0: the run's last evaluation counts.
+    samples: int
     split: str  # the theorems of these attempts
     found: str  # what came out, in words
-
-
-def read_plan(quick):
-    """plan.toml -> (what {name} in an arm stands for, the experiments as they stand there)."""
-    table = tomllib.loads(read_text(PLAN))
-    flags = table.pop("flags")
-    quick_flags = table.pop("quick")
-
-    if quick:
-        flags |= quick_flags
-    return flags, table
 
 
 def expand(text, flags):
@@ -60,19 +37,16 @@ def expand(text, flags):
 
 def experiments(quick):
     """The experiments by name, in their order in plan.toml."""
-    flags, table = read_plan(quick)
+    flags = FLAGS | QUICK if quick else FLAGS
     found = {}
 
-    for name, entry in table.items():
+    for name, entry in PLAN.items():
         arms = entry["arms"]
         if "also" in entry:
-            arms = table[entry["also"]]["arms"] | arms
-        if quick and "quick" in entry:
-            arms = {arm: arms[arm] for arm in entry["quick"]}
-
-        for arm, folder in entry.get("needs", {}).items():
-            if not Path(folder).is_dir():
-                arms.pop(arm, None)
+            arms = PLAN[entry["also"]]["arms"] | arms
+        kept = entry.get("quick", arms) if quick else arms
+        needs = entry.get("needs", {})
+        kept = [arm for arm in kept if Path(needs.get(arm, ".")).is_dir()]
 
         samples = entry.get("samples", 2)
         split = entry.get("split", "test")
@@ -82,7 +56,7 @@ def experiments(quick):
 
         found[name] = Experiment(
             question=entry["question"],
-            arms={arm: expand(text, flags) for arm, text in arms.items()},
+            arms={arm: expand(arms[arm], flags) for arm in kept},
             samples=samples,
             split=split,
             found=" ".join(entry["found"].split()),
@@ -95,9 +69,8 @@ class Run:
     """One folder: what is run, with which flags, and what must be finished before."""
 
     folder: Path
-    train: (
-        tuple  # flags of train.py, or a script and its flags; empty: the base as it is
-    )
+    # Flags of train.py, or a script and its flags; empty: the base as it is.
+    train: tuple
     evaluate: tuple  # flags of eval.py; empty: no evaluation of its own
     after: "Run | None" = None  # the run that it starts from
 
@@ -109,10 +82,6 @@ class Run:
             text += f" after {self.after.flags}"
         return text
 
-    def beside(self, ending):
-        """The file of this run that lies beside its folder."""
-        return self.folder.with_name(self.folder.name + ending)
-
     @property
     def state(self):
         """done; broken off (with these flags, and a checkpoint to go on from); new."""
@@ -120,10 +89,9 @@ class Run:
         if done:
             return "done" if json.loads(done)["flags"] == self.flags else "new"
 
-        same = read_text(self.beside(".flags")) == self.flags
-        return (
-            "broken off" if same and any(self.folder.glob("ckpt*/state.pt")) else "new"
-        )
+        same = read_text(Path(f"{self.folder}.flags")) == self.flags
+        begun = same and any(self.folder.glob("ckpt*/state.pt"))
+        return "broken off" if begun else "new"
 
 
 def make_runs(names, cfg):
@@ -147,11 +115,9 @@ def make_runs(names, cfg):
 
                 train = (*words, "--seed", str(seed)) if words else ()
                 evaluate = evaluation(experiment, seed, cfg.data)
-                run = Run(
-                    Path(cfg.out) / name / f"{arm}_s{seed}", train, evaluate, after
-                )
-                same = (train or seed, after and after.flags)
-                runs[name, arm, seed] = shared.setdefault(same, run)
+                folder = Path(cfg.out) / name / f"{arm}_s{seed}"
+                run = Run(folder, train, evaluate, after)
+                runs[name, arm, seed] = shared.setdefault(train or seed, run)
 
     return {key: run for key, run in runs.items() if key[0] in names}
 
@@ -168,20 +134,20 @@ def evaluation(experiment, seed, data):
 
 def cost(run):
     """Seconds that this run takes with one thread, roughly."""
-
-    def number(flag, default):
-        words = run.train + run.evaluate
-        return int(words[words.index(flag) + 1]) if flag in words else default
-
+    words = run.train + run.evaluate
+    given = dict(zip(words, words[1:]))
     seconds = 0.0
+
     if run.evaluate:
-        seconds += START + number("--samples", 0) * ATTEMPTS
+        samples = int(given["--samples"])
+        seconds += SECONDS["start"] + samples * SECONDS["attempts"]
     if run.train:
-        text = " ".join(run.train)
-        step = FD_STEP + sum(more for flag, more in MORE.items() if flag in text)
-        steps = number("--steps", 60)
-        validations = 1 + steps // (number("--eval-every", 10) or steps)
-        seconds += START + steps * step + validations * VALIDATION
+        text = shlex.join(run.train)
+        more = [cost for flag, cost in SECONDS["more"].items() if flag in text]
+        steps = int(given.get("--steps", 60))
+        every = int(given.get("--eval-every", 10)) or steps
+        seconds += SECONDS["start"] + steps * (SECONDS["step"] + sum(more))
+        seconds += (1 + steps // every) * SECONDS["validation"]
     return seconds
 
 

@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# The numbers of the README and toy/README.md that experiments/figures.py does not make: all weights,
-# the base with feedback about every kind of attempt, single learning rates. About 20 minutes on 2
-# cores; finished runs are not run again.
+# The numbers of the README and toy/README.md that `python -m experiments.figures` does not make:
+# all weights, the base with feedback about every kind of attempt (`python -m
+# experiments.base_by_kind`), single learning rates. About 20 minutes on 2 cores; finished runs are
+# not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
-run() { [ -f "out/readme/$1/done" ] || { rm -rf "out/readme/$1"; $python train.py --out "out/readme/$1" "${@:2}"; touch "out/readme/$1/done"; }; }
+run() {
+    local out="out/readme/$1"
+    [ -f "$out/done" ] && return
+    rm -rf "$out"
+    $python train.py --out "$out" "${@:2}"
+    touch "$out/done"
+}
 
 for seed in 0 1 2; do run "fd_$seed" --seed "$seed"; done
 run all_weights --lora-rank 0 --lr 1e-4

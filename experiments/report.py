@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
-from experiments.pictures import Row, mean, picture, points
-from experiments.plan import experiments, make_runs, read_plan, read_text
+from experiments.pictures import Row, picture, points
+from experiments.plan import FLAGS, experiments, make_runs, read_text
 from extras.runs import read_lines
 from lean.answers import tactics_of
 
@@ -27,20 +27,20 @@ proofs read.
 
 
 # --- reading
-def totals(run):
-    """Attempts (sft: proofs read) and seconds of training after 0, 1, 2, ... steps of the run, with
-    those of the run it starts from: two lists."""
+def clocks(run):
+    """[(step, attempts, seconds)] after 0, 1, 2, ... steps of the run, with those of the run that
+    it starts from. Attempts: of sft, proofs read."""
     if run is None or not run.train:
-        return [0], [0.0]
+        return [(0, 0, 0.0)]
 
     config = json.loads((run.folder / "config.json").read_text())
     attempts = config["prompts_per_step"] * config["group_size"]
-    samples, seconds = [column[-1:] for column in totals(run.after)]
+    found = clocks(run.after)[-1:]
 
     for row in read_lines(run.folder / "log.jsonl"):
-        samples.append(samples[-1] + attempts)
-        seconds.append(seconds[-1] + row["seconds"])
-    return samples, seconds
+        step, samples, seconds = found[-1]
+        found.append((step + 1, samples + attempts, seconds + row["seconds"]))
+    return found
 
 
 def variety(rollouts, first, last):
@@ -72,9 +72,8 @@ def numbers(run, attempts, split):
         part = log[start : start + width]
         for name in CURVES:
             if name in part[0]:
-                yield part[-1]["step"], f"train_{name}", mean(
-                    [row[name] for row in part]
-                )
+                value = fmean(row[name] for row in part)
+                yield part[-1]["step"], f"train_{name}", value
 
     rollouts = read_lines(run.folder / "rollouts.jsonl")
     if rollouts:
@@ -99,13 +98,12 @@ def numbers(run, attempts, split):
 
 def read(key, run, attempts, split):
     """The lines of results.csv of a run. key: (experiment, arm, seed)."""
-    samples, seconds = totals(run)
-    before = len(read_lines(run.after.folder / "log.jsonl")) if run.after else 0
-
+    places = clocks(run)
     rows = []
-    for step, metric, value in numbers(run, attempts, split):
-        place = (before + step, samples[step], round(seconds[step], 2))
-        rows.append(Row(*key, *place, metric, float(f"{value:.6g}")))
+    for number, metric, value in numbers(run, attempts, split):
+        step, samples, seconds = places[number]
+        value = float(f"{value:.6g}")
+        rows.append(Row(*key, step, samples, round(seconds, 2), metric, value))
     return rows
 
 
@@ -119,10 +117,7 @@ def results_table(rows):
             if all(points(rows, arm, metric) for arm in arms):
                 columns.append(metric)
 
-    lines = [
-        "| " + " | ".join(["arm", *columns, "steps", "attempts", "seconds"]) + " |"
-    ]
-    lines.append("|---" * (len(columns) + 4) + "|")
+    table = [["arm", *columns, "steps", "attempts", "seconds"]]
     for arm in arms:
         cells = [arm]
         for metric in columns:
@@ -131,34 +126,35 @@ def results_table(rows):
             cells.append(f"{end.mean:.3f}{spread}")
 
         last = max((row for row in rows if row.arm == arm), key=lambda row: row.step)
-        cells.append(f"{last.step} | {last.samples} | {last.seconds:.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        table.append([*cells, str(last.step), str(last.samples), f"{last.seconds:.0f}"])
+
+    lines = [f"| {' | '.join(cells)} |\n" for cells in table]
+    lines.insert(1, "|---" * len(table[0]) + "|\n")
+    return "".join(lines)
 
 
-def best_rates(rows, used):
+def best_rates(rows):
     """The line below the sweep's table."""
     ends = {row.arm: row.value for row in rows if row.metric == "final_valid_pass@1"}
     said = []
     for algo in ("fd", "grpo", "sft"):
-        mine = [arm for arm in ends if arm.startswith(algo + "_")]
-        best = max(mine, key=ends.get, default="none").split("_")[-1]
-        said.append(f"{algo} {best} (the others use {used})")
+        mine = [arm for arm in ends if arm.startswith(f"{algo}_")]
+        best = max(mine, key=ends.get, default="none").removeprefix(f"{algo}_")
+        said.append(f"{algo} {best} (the others use {FLAGS['rate']})")
     return f"\nBest: {', '.join(said)}.\n"
 
 
-def section(name, experiment, rows, cfg):
+def section(name, experiment, rows, runs, quick):
     """What was asked, how it was run, the end results over the seeds and what was found.
-    rows: of this experiment, as far as it is finished."""
+    rows: of its finished runs; runs: {(experiment, arm, seed): Run}, all of them."""
     text = f"## {name}\n\n{experiment.question}.\n\n![{name}](figures/{name}.png)\n\n"
     text += results_table(rows)
     if name == "lr":
-        flags, _ = read_plan(cfg.quick)
-        text += best_rates(rows, flags["rate"])
+        text += best_rates(rows)
 
     finished = []
     missing = []
-    for (_, arm, seed), run in make_runs([name], cfg).items():
+    for (_, arm, seed), run in runs.items():
         if run.state == "done":
             finished.append(run)
         else:
@@ -166,8 +162,8 @@ def section(name, experiment, rows, cfg):
     if missing:
         text += f"\nNot run yet: {', '.join(missing)}.\n"
 
-    quick = " --quick" if cfg.quick else ""
-    text += f"\n`python -m experiments.figures{quick} --only {name}`"
+    flag = " --quick" if quick else ""
+    text += f"\n`python -m experiments.figures{flag} --only {name}`"
     trained = [shlex.join(run.train) for run in finished if run.train]
     if trained:
         text += f", whose runs are like `python train.py {trained[0]}`"
@@ -178,54 +174,43 @@ def section(name, experiment, rows, cfg):
     text += f" · commit {commits} · {minutes:.0f} minutes of one-thread runs,"
     text += " those shared with other experiments included.\n"
 
-    if not cfg.quick:
+    if not quick:
         text += f"\nOn the committed numbers: **{experiment.found}**\n"
     return text
-
-
-def write_numbers(path, names, rows):
-    """results.csv, in the order of `names`. What it held of experiments without new rows stays."""
-    old = defaultdict(list)
-    for line in read_text(path).splitlines():
-        old[line.split(",")[0]].append(line)
-    new = defaultdict(list)
-    for row in rows:
-        new[row.experiment].append(",".join(map(str, row)))
-
-    lines = [",".join(Row._fields)]
-    for name in names:
-        lines += new[name] or old[name]
-    path.write_text("\n".join(lines) + "\n")
 
 
 def report(cfg, names):
     """results.csv, pictures and README.md of what is finished of `names`; what they hold of other
     experiments stays. -> the folder"""
-    table = experiments(cfg.quick)
-    rows = []
-    for key, run in make_runs(names, cfg).items():
-        if run.state == "done":
-            experiment = table[key[0]]
-            rows += read(key, run, experiment.samples, experiment.split)
-
     out = Path(cfg.results)
     out.mkdir(parents=True, exist_ok=True)
-    write_numbers(out / "results.csv", list(table), rows)
-
     seeds = "three seeds, mean [lowest, highest]; bands are the same"
     if cfg.quick:
         seeds = "one seed and few steps (QUICK): a look, no evidence"
     text = HEAD.format(seeds=seeds)
+    lines = [",".join(Row._fields)]
 
-    before = read_text(out / "README.md")
-    found = re.findall(r"^(## (\w+)\n.*?\n)(?=\n## |\Z)", before, re.M | re.S)
+    old_lines = read_text(out / "results.csv").splitlines()
+    old_text = read_text(out / "README.md")
+    found = re.findall(r"^(## (\w+)\n.*?\n)(?=\n## |\Z)", old_text, re.M | re.S)
     sections = {name: its_text for its_text, name in found}
-    for name, experiment in table.items():
-        mine = [row for row in rows if row.experiment == name]
-        if mine:
-            picture(mine, out / "figures" / f"{name}.png")
-            sections[name] = section(name, experiment, mine, cfg)
+
+    for name, experiment in experiments(cfg.quick).items():
+        runs = make_runs([name], cfg) if name in names else {}
+        rows = []
+        for key, run in runs.items():
+            if run.state == "done":
+                rows += read(key, run, experiment.samples, experiment.split)
+
+        if rows:
+            picture(rows, out / "figures" / f"{name}.png")
+            sections[name] = section(name, experiment, rows, runs, cfg.quick)
+            lines += [",".join(map(str, row)) for row in rows]
+        else:
+            lines += [line for line in old_lines if line.startswith(f"{name},")]
         if name in sections:
-            text += "\n" + sections[name]
+            text += f"\n{sections[name]}"
+
+    (out / "results.csv").write_text("\n".join(lines) + "\n")
     (out / "README.md").write_text(text)
     return out
