@@ -12,7 +12,8 @@ harm each other; a process has limits of time, CPU, memory and file size, a clea
 where) and is killed with its children.
 
 Not covered: bugs of Lean's kernel, code that a proof runs through a door we do not know while
-it is elaborated (meta-programming words are refused), a false or vacuous statement. Not
+it is elaborated (meta-programming words are refused), a false or vacuous statement, a whole file
+whose theorem has a name that its imports already have (the library's proof counts for it). Not
 comparator-grade.
 """
 
