@@ -193,7 +193,7 @@ def test_a_sketch_is_answered_by_lean_and_a_cheat_by_us(tool):
     "path",
     [
         "../a.lean",
-        "/tmp/a.lean",
+        "/a.lean",
         "a/b.lean",
         "..",
         ".lean",
