@@ -12,8 +12,7 @@ harm each other; a process has limits of time, CPU, memory and file size, a clea
 where) and is killed with its children.
 
 Not covered: bugs of Lean's kernel, code that a proof runs through a door we do not know while
-it is elaborated (meta-programming words are refused), a false or vacuous statement, a whole file
-whose theorem has a name that its imports already have (the library's proof counts for it). Not
+it is elaborated (meta-programming words are refused), a false or vacuous statement. Not
 comparator-grade.
 """
 
@@ -28,9 +27,11 @@ from lean.answers import extract_proof
 from lean.backends import connect
 from lean.embedded import refuse_imports
 from lean.guard import ALLOWED_AXIOMS, guard
+from lean.messages import as_prover_reads, axioms_in, error, has_error, is_error, outside
 from lean.text import (
+    is_declaration,
     namespaces,
-    open_namespace,
+    outer_namespace,
     scopes,
     split_statement,
     tokens,
@@ -108,51 +109,39 @@ class Job:
 
 # --- the text around a proof
 # Each job is five parts of the file that Lean reads, each of whole lines: our beginning, what
-# the prover wrote, our probe, its `#print axioms`, our end. The probe is a theorem of ours: it
-# puts the statement once more, and its proof is the name that the prover must have proved.
-# `name` is a secret made for this process: no text can speak of `probe_NAME`, so a proof cannot
-# print the line that `#print axioms` prints about it, at that place.
+# the prover wrote, our probe, its `#print axioms`, our end. The beginning holds a reference, the
+# statement with `sorry` for its proof. The probe is a theorem of the reference's type, and its
+# proof is the name that the prover must have proved. `name` is a secret made for this process:
+# no text can speak of `probe_NAME`, so a proof cannot print the line that `#print axioms` prints
+# about it, at that place. A proof that cites the reference shows its `sorry` in the axioms;
+# `exact?` does not find it, for its name begins with `_`.
 
 
-def frame_term(name, job):
-    """The five parts for one term. Its theorem has a namespace that other jobs cannot name."""
+def frame(name, job):
+    """The five parts for one job."""
     theorem, universes, binders, type_ = split_statement(job.statement)
-    opened, closed = open_namespace(theorem)
-    has_binders = tokens(binders)[0]
-    restated = f"∀ {binders}\n, {type_}" if has_binders else type_
-    probe = (
+    # What the statement's own name opens is open for the reference as well.
+    opened, closed = outer_namespace(theorem)
+    reference = f"theorem _root_._ref_{name}{universes}{binders}:{type_}\n:= sorry\n"
+    probe = f"theorem probe_{name} : type_of% @_root_._ref_{name} := @"
+    axioms = f"#print axioms probe_{name}\n"
+
+    if not job.whole:  # the theorem gets a namespace that other jobs cannot name
+        beginning = f"{opened}namespace {name}\n{reference}"
         # The prover's text once more, in our brackets, where it is parsed and never run (`first`
         # runs the first alternative): text that is more than one term is a syntax error here.
-        f"example : True := by first | exact True.intro | exact ({job.text}\n)\n"
-        f"theorem probe_{name}{universes} : {restated}\n:= @{name}.{theorem}\n"
-    )
-    axioms = f"#print axioms probe_{name}\n"
-    return (
-        f"{opened}namespace {name}\n",
-        f"{job.shown}\n",
-        probe,
-        axioms,
-        f"end {name}\n{closed}",
-    )
+        echo = f"example : True := by first | exact True.intro | exact ({job.text}\n)\n"
+        probe = f"{echo}{probe}{name}.{theorem}\n"
+        return beginning, f"{job.shown}\n", probe, axioms, f"end {name}\n{closed}"
 
-
-def frame_file(name, job):
-    """The five parts for a whole file."""
-    theorem, universes, binders, type_ = split_statement(job.statement)
-    opened, closed = open_namespace(theorem)
-    # Our statement is read before the prover can change how. A proof that cites it shows its
-    # `sorry` in the axioms; `exact?` does not find it, for its name begins with `_`.
-    reference = f"theorem _ref_{name}{universes}{binders}:{type_}\n:= sorry\n"
-    beginning = f"{opened}{reference}{closed}section {name}\n"
+    # A file's theorem must be new. Its statement is read before the prover can change how.
+    full_name = f"_root_.{namespaces(job.header)}{theorem}"
+    beginning = f"#check_failure @{full_name}\n{opened}{reference}{closed}section {name}\n"
     # Our section ends before the probe: the file's options, variables and opens end with it.
     left_open = reversed(scopes(job.text))
     closing = "".join(f"end {scope}\n" for _, scope in left_open)
-    full_name = f"@_root_.{namespaces(job.header)}{theorem}"
-    probe = (
-        f"{closing}end {name}\n"
-        f"theorem probe_{name} : type_of% @_ref_{name} := {full_name}\n"
-    )
-    return beginning, f"{job.shown}\n", probe, f"#print axioms probe_{name}\n", "\n"
+    probe = f"{closing}end {name}\n{probe}{full_name}\n"
+    return beginning, f"{job.shown}\n", probe, axioms, "\n"
 
 
 @dataclass
@@ -175,69 +164,38 @@ def judge(job, place, messages, alone):
     Without an answer at the place of our `#print axioms` there is no verdict: "unanswered".
     `alone`: no other job was in this file and Lean read all of it, so an error behind our end
     is this one's."""
-    own, sorry, answer, probe_failed = [], False, None, False
+    own, sorry, axioms, probe_failed = [], False, None, False
     for message in messages:
         position = message["line"], message["column"]
-        data, severity = message["data"], message["severity"]
-        if position == place.axioms and re.match(rf"'(?:\S+\.)?probe_{place.name}' ", data):
-            answer = data if severity == "information" else None
+        data = message["data"]
+        if position == place.axioms and re.match(rf"'(?:.*\.)?probe_{place.name}' ", data):
+            axioms = axioms_in(data) if message["severity"] == "information" else None
         elif place.text <= position <= place.probe or (alone and position >= place.end):
             own.append(as_prover_reads(message, job, place))
             sorry = sorry or message["kind"] == "hasSorry"
+        elif position == place.beginning and is_error(message):  # `#check_failure` found it
+            own.append(error("the imports or the header have a theorem of this name already"))
         elif place.probe < position < place.end:
             probe_failed = probe_failed or is_error(message)
 
     failed = has_error(own)
     if len(own) > 100:  # a prover can make it megabytes
         own = sorted(own, key=is_error, reverse=True)[:100]
-    if failed and (answer is not None or probe_failed or alone):
+    if failed and (axioms is not None or probe_failed or alone):
         return Verdict("rejected", own)
     if probe_failed:
         return Verdict("rejected", [*own, error("this does not prove the theorem as stated")])
-    if answer is None:
+    if axioms is None:
         return Verdict("unanswered", own)
 
-    axioms = re.findall(r"[^\s\[\],]+", answer.partition("axioms: ")[2])
     honest = not sorry and ALLOWED_AXIOMS.issuperset(axioms)
     return Verdict("proved" if honest else "cheat", own, axioms)
-
-
-def as_prover_reads(message, job, place):
-    """A message with its place in what the prover wrote, without our own names and words."""
-    data = re.sub(
-        r"unexpected token '(example|theorem|end)'", "unexpected end of input", message["data"]
-    )
-    if f"`{place.name}`" in data:
-        data = "something is left open at the end"
-    data = data.replace(f"{place.name}.", "")[:4000]
-
-    lines = job.shown.split("\n")
-    line, column = message["line"] - place.text[0] + 1, message["column"]
-    if line > len(lines):  # Lean met the end of the prover's text, at our next word
-        line, column = len(lines), len(lines[-1])
-    said = dict(message, line=line, column=column, data=data)
-    del said["kind"]
-    return said
 
 
 def refused(job, word, at):
     """The verdict on a job with a word that no proof may hold, at an offset in its text."""
     before = job.shown[: len(job.shown) - len(job.text) + at]
     return Verdict("cheat", [error(f"`{word}` is not allowed in a proof", before)])
-
-
-def error(data, before=""):
-    """A message of ours about the place behind the text `before`."""
-    lines = before.split("\n")
-    return {"severity": "error", "line": len(lines), "column": len(lines[-1]), "data": data}
-
-
-def is_error(message):
-    return message["severity"] == "error"
-
-
-def has_error(messages):
-    return any(map(is_error, messages))
 
 
 class LeanEnv:
@@ -259,13 +217,17 @@ class LeanEnv:
         self.try_out()
 
     def try_out(self):
-        """Find the flags that this Lean knows."""
+        """Find the flags that this Lean knows, and see that its axioms can be read."""
+        em = Theorem("t", "theorem t (p : Prop) : p ∨ ¬p"), "Classical.em p"
         for self.flags in (FLAGS, FLAGS[:-1]):
-            verdict = self.check([(Theorem("t", "theorem t : True"), "True.intro")])[0]
-            if verdict.status == "proved":
+            verdict = self.check([em])[0]
+            if verdict.status == "proved" and verdict.axioms:
                 return
-        lean = self.describe()
-        raise SystemExit(f"{lean} fails on `theorem t : True := True.intro`: {verdict}")
+        said = "; ".join(message["data"] for message in verdict.messages)
+        raise SystemExit(
+            f"{self.describe()} fails on `{em[0].statement} := {em[1]}`, {verdict.status}: "
+            f"{' '.join(said.split())[:300]}"
+        )
 
     def describe(self):
         """One line: which Lean this is, and its version."""
@@ -326,6 +288,8 @@ class LeanEnv:
         header = self.header if theorem.header is None else theorem.header
         if self.embedded:
             refuse_imports(header)
+        if not whole and is_declaration(text):
+            text, whole = f"{theorem.statement} := {text}", True
         if whole:
             text = without_header(header, text)
         return Job(header, theorem.statement, text, whole)
@@ -342,7 +306,7 @@ class LeanEnv:
         if len(jobs) == 1:
             if retry:
                 return self.check_batch(jobs, retry=False)
-            return [Verdict(failure, seconds=verdicts[0].seconds)]
+            return [Verdict(failure, verdicts[0].messages, seconds=verdicts[0].seconds)]
 
         statuses = [verdict.status for verdict in verdicts]
         suspect = statuses.index("unanswered") if "unanswered" in statuses else 0
@@ -364,7 +328,6 @@ class LeanEnv:
         places = []
         for i, job in enumerate(jobs):
             name = f"{secret}_{i}"
-            frame = frame_file if job.whole else frame_term
             starts = []
             for part in frame(name, job):
                 starts.append((text.count("\n") + 1, 0))
@@ -376,8 +339,11 @@ class LeanEnv:
         finished = code == (1 if has_error(messages) else 0)
         alone = finished and len(jobs) == 1
         verdicts = [judge(job, place, messages, alone) for job, place in zip(jobs, places)]
+        strays = outside(messages, places[0].beginning[0])
         for verdict in verdicts:
             verdict.seconds = took / len(jobs)
+            if verdict.status != "proved":
+                verdict.messages = strays + verdict.messages
 
         if finished and all(verdict.status != "unanswered" for verdict in verdicts):
             return verdicts, None

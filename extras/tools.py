@@ -373,11 +373,11 @@ def search(env, pattern):
     argv = [*PYTHON, pattern, name]
     if shutil.which("rg"):
         argv = [*RIPGREP, pattern, "--", name]
-    code, out, _ = process.run(argv, folder, {}, SEARCH_SECONDS, env.memory)
+    code, out, err, _ = process.run(argv, folder, {}, SEARCH_SECONDS, env.memory)
     if code is None:
         return f"error: the search took longer than {SEARCH_SECONDS} s: use a simpler pattern"
     if code not in (0, 1):
-        reason = " ".join(out.split())[:300]
+        reason = " ".join((out + err).split())[:300]
         return f"error: {reason or 'this pattern cannot be searched'}"
     if code == 1:
         return "no match"

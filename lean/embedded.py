@@ -149,9 +149,10 @@ def compiled_core(library):
         text = expand_native(CORE.read_text("utf-8"), library.read_bytes())
         source.write_text(text, "utf-8")
         argv = [str(library), "-R", str(build), "-o", str(result), str(source)]
-        code, printed, _ = run(argv, build, {}, 300, 2**34)
+        code, *texts, _ = run(argv, build, {}, 300, 2**34)
         if code != 0:
-            raise SystemExit(f"lean/core.lean does not compile with {library}: {printed[:500]}")
+            printed = "".join(texts)[:500]
+            raise SystemExit(f"lean/core.lean does not compile with {library}: {printed}")
         with contextlib.suppress(OSError):  # somebody else was first
             build.rename(target)
     finally:

@@ -18,20 +18,20 @@ STACK = "--tstack=65536"  # Lean's default stacks reserve gigabytes of memory
 
 
 def run(argv, cwd, env, seconds, memory):
-    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed;
-    seconds it took). It prints to a file, not a pipe that a stray child could hold open. In the
-    end its whole process group is killed."""
+    """One Lean process -> (exit code, or None when it ran past `seconds`; what it printed; what
+    it printed to stderr; seconds it took). It prints to files, not to a pipe that a stray child
+    could hold open. In the end its whole process group is killed."""
     cpu_seconds = str(int(4 * seconds) + 10)
     child = [sys.executable, "-I", "-S", str(CHILD), cpu_seconds, str(memory), *argv]
     env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **env}
-    with tempfile.TemporaryFile() as out:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             child,
             cwd=cwd,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=out,
-            stderr=out,
+            stderr=err,
             start_new_session=True,
         )
         began = time.monotonic()
@@ -49,22 +49,28 @@ def run(argv, cwd, env, seconds, memory):
             timer.cancel()
             kill()
         took = time.monotonic() - began
-        out.seek(0)
-        printed = out.read().decode("utf-8", "replace")
-    return None if took > seconds else code, printed, took
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+    return None if took > seconds else code, *texts, took
 
 
 def read(text, argv, cwd, env, seconds, memory):
-    """`argv` and a file that holds `text` -> as `run`, but for what was printed its messages:
-    [{"line", "column", "severity", "data", "kind"}]. They are Lean's lines of JSON; whatever
-    else was printed is evidence of nothing."""
+    """`argv` and a file that holds `text` -> (exit code or None, messages, seconds) as of `run`.
+
+    Messages [{"line", "column", "severity", "data", "kind"}] are Lean's lines of JSON. Whatever
+    else was printed, by elan or lake perhaps, is evidence of nothing: the end of it comes last,
+    as a message at line 0.
+    """
     with tempfile.TemporaryDirectory(prefix="lean-") as folder:
         file = Path(folder) / "proofs.lean"
         file.write_bytes(text.encode("utf-8", "replace"))
         env = {"HOME": folder, "TMPDIR": folder, **env}
-        code, printed, took = run([*argv, str(file)], cwd or folder, env, seconds, memory)
+        argv = [*argv, str(file)]
+        code, printed, errors, took = run(argv, cwd or folder, env, seconds, memory)
 
-    messages = []
+    messages, plain = [], []
     for line in printed.split("\n"):
         try:
             said = json.loads(line)
@@ -74,12 +80,16 @@ def read(text, argv, cwd, env, seconds, memory):
                 dict(where, severity=severity, data=data, kind=said.get("kind", ""))
             )
         except (ValueError, TypeError, KeyError):
-            continue
+            plain.append(line)
+    rest = "\n".join([*plain, errors]).strip()[-1000:]
+    if rest:
+        place = {"line": 0, "column": 0}
+        messages.append(dict(place, severity="information", data=rest, kind=""))
     return code, messages, took
 
 
 def version(argv, cwd, env, memory):
     """What this Lean says about itself: "4.35.0", or "?" when it says nothing."""
-    _, printed, _ = run([*argv, STACK, "--version"], cwd, env, 60, memory)
+    _, printed, _, _ = run([*argv, STACK, "--version"], cwd, env, 60, memory)
     match = re.search(r"version ([^ ,)]+)", printed)
     return match[1] if match else "?"

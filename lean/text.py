@@ -8,10 +8,12 @@ LETTER = "A-Za-z_À-ÖØ-öø-ſΑ-ΟΡΤ-Ωα-κμ-ϻἀ-῾℀-⅏𝒜-𝖟"
 PART = f"(?:«[^»\\n]*»|[{LETTER}][{LETTER}0-9'!?₀-₉ₐ-ₜᵢ-ᵪⱼ]*)"
 NAME = rf"{PART}(?:\.{PART})*"
 
-# After a symbol, `--` and `/-` may belong to it (`x <--y`, `{x //-x}`): there the text goes on.
+# After a symbol, `--` and `/-` may belong to it (`x <--y`, `{x //-x}`): there the text goes on,
+# but for symbols of which we know that they end.
+ENDED = r"(?:(?<![^\s\w'\"!?()\[\]{}⟨⟩,;·»])|(?<=:=)|(?<==>)|(?<=<;>))"
 TOKEN = re.compile(
     rf"""
-    (?P<comment>(?<![^\s\w'"!?()\[\]{{}}⟨⟩,;»])(?:--[^\n]*|/-))
+    (?P<comment>{ENDED}(?:--[^\n]*|/-))
   | (?P<string>r(?P<hash>\#*)".*?"(?P=hash)
              | "(?:[^"\\]|\\.)*"
              | '(?:[^'\\\n]|\\(?:[\\"'rnt]|[xu][0-9a-fA-F]+))')
@@ -19,7 +21,7 @@ TOKEN = re.compile(
   | (?P<broken>"|«|-/)
   | (?P<other>\#\w+
             | 0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?
-            | :=|\S)
+            | :=|=>|<;>|\S)
   | \s+""",
     re.X | re.S,
 )
@@ -34,7 +36,7 @@ COMMAND = set("""
     theorem lemma def abbrev example instance class structure inductive coinductive variable
     universe section namespace end export attribute mutual private protected public
     noncomputable partial nonrec deriving include omit local scoped open set_option
-    add_decl_doc alias recall recommended_spelling deprecated gen_injective_theorems init_quot
+    meta add_decl_doc alias recall recommended_spelling deprecated gen_injective_theorems init_quot
     unlock_limits deprecated_syntax grind_pattern unif_hint library_note assert_not_exists
     assert_not_imported irreducible_def exact? apply? rw? try? hint observe?
     """.split())
@@ -100,7 +102,7 @@ def scopes(text):
             continue
         name = re.match(rf"[ \t]+({NAME})", text[at + len(word) :])
         if name and name[1] not in COMMAND:
-            names = name[1].split(".")
+            names = re.findall(PART, name[1])
         else:
             names = [""]
 
@@ -116,13 +118,19 @@ def namespaces(text):
     return "".join(f"{name}." for word, name in scopes(text) if word == "namespace")
 
 
-def open_namespace(theorem):
-    """`theorem Nat.foo` is read with `Nat` open, and so it is in our namespace: lines that open
-    it (there must be one) and lines that close."""
-    outer = theorem.rpartition(".")[0]
+def outer_namespace(theorem):
+    """`theorem Nat.le.foo` is read inside the namespaces Nat and Nat.le: lines that open them
+    (there must be one), and lines that close them."""
+    *outer, _ = re.findall(PART, theorem)
     if not outer:
         return "", ""
-    return f"section\nnamespace {outer}\nend {outer}\nopen {outer}\n", "end\n"
+    name = ".".join(outer)
+    return f"namespace {name}\n", f"end {name}\n"
+
+
+def is_declaration(text):
+    """Has a proof more than a term: clauses that only a declaration can end with?"""
+    return not {"where", "termination_by", "decreasing_by"}.isdisjoint(words(text))
 
 
 def blank(text):

@@ -149,7 +149,7 @@ LEAKS = ["h hp\naxiom oops : False", "h hp\nnotation \"q\" => True", "h hp\nopen
          "h hp\n#print axioms Nat", "h hp #print axioms Nat", "h hp\nuniverse u", "h hp)\n", "(h hp", "h hp /-",
          "h hp -/", "h hp \"", "h hp «", "⟨h hp", "h hp) | exact (h hp", "by\n  exact h hp\nvariable (bad : False)",
          "", " ", "h hp, h hp", "h hp : q", "·.1", "h hp\nexample : True := trivial", "h hp\nmutual",
-         "h hp\nprivate theorem x : 1 = 1 := rfl", "h hp where x := 1"]
+         "h hp\nprivate theorem x : 1 = 1 := rfl"]
 
 
 def test_what_is_not_one_term_is_never_a_proof_and_never_touches_the_other_jobs(env):
@@ -169,6 +169,62 @@ def test_jobs_do_not_see_each_other_even_under_one_name(env):
             (theorem("(p : Prop) (hp : p) : p"), "hp"), (theorem("(p : Prop) (hp : p) : p"), "t p hp")]
     # the second calls itself without end, the third calls a theorem of another job, the last calls itself
     assert [v.status for v in env.check(jobs)] == ["proved", "rejected", "rejected", "proved", "rejected"]
+
+
+def test_a_declaration_that_ends_in_clauses_is_judged_as_lean_reads_it(env):
+    target = theorem("(n : Nat) : 0 + n = n")
+    by_recursion = "match n with\n  | 0 => rfl\n  | n + 1 => congrArg Nat.succ (t n)"
+    jobs = {"by\n  exact help n\nwhere\n  help (m : Nat) : 0 + m = m := by\n    induction m with\n    | zero => rfl\n"
+            "    | succ m h => exact congrArg Nat.succ h": "proved",
+            "help n where help (m : Nat) : 0 + m = m := t m\ntermination_by 0": "rejected",
+            "help n where help (m : Nat) : 0 + m = m := sorry": "cheat",
+            f"{by_recursion}\ntermination_by structural n": "proved",
+            f"{by_recursion}\ntermination_by structural n\naxiom bad : False": "cheat",
+            "rfl\ndecreasing_by exact rfl where": "rejected"}
+    assert {text: env.check([(target, text)])[0].status for text in jobs} == jobs
+    # messages stay in the lines of the statement and the proof
+    wrong = env.check([(target, "by\n  exact help\nwhere\n  help : 1 = 1 := rfl")])[0]
+    assert [(m["line"], m["column"]) for m in wrong.messages] == [(2, 2)]
+
+
+def test_variables_of_a_header_belong_to_the_statements_that_mention_them(env):
+    header = "variable (p q : Prop) {α : Type} (x : α)\n"
+    jobs = [("theorem t (h : p) : p", "by\n  exact h", "proved"), ("theorem t (h : p) : p", "h.elim", "rejected"),
+            ("theorem t : x = x", "rfl", "proved"), ("theorem t (h : p ∧ q) : q", "h.2", "proved"),
+            ("theorem t (h : p) : q", "by\n  exact h", "rejected"), ("theorem t : True", "trivial", "proved")]
+    for statement, proof, status in jobs:
+        target = Theorem("t", statement, header)
+        assert env.check([(target, proof)])[0].status == status, (statement, proof)
+        assert env.check_file(target, f"{statement} := {proof}").status == status, (statement, proof)
+    # one that strengthens what it is given proves something else
+    cheat = "variable (h : p)\ninclude h\ntheorem t : p := h"
+    assert env.check_file(Theorem("t", "theorem t : p", header), cheat).status == "rejected"
+
+
+def test_a_dotted_name_opens_all_of_its_namespaces_as_in_lean(env):
+    jobs = [("Nat.le.q1", "(n : Nat) : succ n = n + 1", "rfl"), ("Nat.le.q2", "(n : Nat) : Nat.le n n", "refl"),
+            ("Nat.«a.b»", "(n : Nat) : succ n = n + 1", "rfl"), ("«x.y».z", ": True", "trivial"),
+            ("Nat.rec_", "(n : Nat) : n = n", "match n with | 0 => rfl | n + 1 => congrArg succ (Nat.rec_ n)"),
+            ("Nat.Deep.er.t", "(n : Nat) : succ n = n + 1", "by\n  exact rfl")]
+    for name, claim, proof in jobs:
+        target = Theorem(name, f"theorem {name} {claim}")
+        verdicts = env.check([(target, proof)]), env.check_files([(target, f"{target.statement} := {proof}")])
+        assert [v.status for (v,) in verdicts] == ["proved"] * 2, (name, verdicts)
+    inside = Theorem("A.B.t", "theorem A.B.t (n : Nat) : succ n = n + 1", "namespace Nat\n")
+    assert env.check([(inside, "rfl")])[0].status == "proved"
+    written_inside = f"namespace Nat.Deep.er\ntheorem t {claim} := {proof}\nend Nat.Deep.er"
+    assert env.check_file(target, written_inside).status == "proved"
+
+
+def test_a_name_that_the_imports_have_proves_nothing_for_a_file(env):
+    target = Theorem("Nat.add_comm", "theorem Nat.add_comm (n m : Nat) : n + m = m + n")
+    assert env.check([(target, "_root_.Nat.add_comm n m")])[0].status == "proved"  # a term is a proof
+    for file in ("theorem other : True := trivial", f"{target.statement} := Nat.add_comm n m",
+                 "namespace Nat\ntheorem other : True := trivial"):
+        verdict = env.check_file(target, file)
+        assert verdict.status == "rejected" and "of this name already" in str(verdict.messages), verdict
+    own = Theorem("t", "theorem t : 1 = 1", "theorem t : 1 = 1 := rfl\n")  # or the header
+    assert env.check_file(own, "theorem u : True := trivial").status == "rejected"
 
 
 def test_answers_are_read_for_their_proof_and_a_machines_failure_is_no_judgement(env):
