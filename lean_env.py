@@ -223,15 +223,18 @@ class LeanEnv:
             verdict = self.check([em])[0]
             if verdict.status == "proved" and verdict.axioms:
                 return
+            if verdict.status == "timeout":
+                break
         said = "; ".join(message["data"] for message in verdict.messages)
         raise SystemExit(
             f"{self.describe()} fails on `{em[0].statement} := {em[1]}`, {verdict.status}: "
-            f"{' '.join(said.split())[:300]}"
+            f"{' '.join(said.split())[:300]}. Another Lean: --lean wheel"
         )
 
     def describe(self):
         """One line: which Lean this is, and its version."""
-        version = self.version or process.version(self.argv, self.cwd, self.env, self.memory)
+        how = self.argv, self.cwd, self.env, self.timeout, self.memory
+        version = self.version or process.version(*how)
         return f"Lean {version} from {self.place}"
 
     # --- what others ask

@@ -7,21 +7,23 @@ from lean.text import COMMAND, TOKEN, tokens
 ALLOWED_AXIOMS = {"propext", "Classical.choice", "Quot.sound"}
 
 # No honest proof has these: they assume what is to be shown, change what is read, or run code
-# while Lean reads.
+# while Lean reads. Words that Lean lets a variable have (`admit`, `stop`, `native`) are not here:
+# what they do shows in the axioms; nor are attributes, of which few pass (below).
 CHEAT = set("""
-    sorry admit stop axiom opaque unsafe native_decide native implemented_by extern csimp
-    import initialize builtin_initialize macro macro_rules elab elab_rules by_elab syntax
+    sorry axiom opaque unsafe native_decide import initialize builtin_initialize macro macro_rules elab elab_rules by_elab syntax
     declare_syntax_cat notation notation3 infix infixl infixr prefix postfix binder_predicate
-    simproc dsimproc simproc_decl dsimproc_decl run_cmd run_tac run_elab run_meta meta
-    include_str register_option register_simp_attr register_label_attr register_tactic_tag
+    simproc dsimproc simproc_decl dsimproc_decl run_cmd run_tac run_elab run_meta include_str
+    register_option register_simp_attr register_label_attr register_tactic_tag
     tactic_extension register_error_explanation declare_config_elab
     declare_command_config_elab #eval #eval! #exit #guard #html
     """.split())
-# The doors to Lean's own machinery and to files stand in the namespaces at the end.
 CHEAT_NAMES = set("""
     sorryAx lcProof unsafeCast ofReduceBool reduceBool reduceNat trustCompiler addDecl
-    Lean IO System Aesop Qq
     """.split())
+# The doors to Lean's own machinery and to files: a variable may have such a name, too, where no
+# namespace is opened.
+CHEAT_NAMESPACES = set("Lean IO System Aesop Qq".split())
+OPENS = set("open namespace export".split())
 
 # Of options and attributes only those pass that are known to be harmless.
 OPTIONS = re.compile(
@@ -55,6 +57,7 @@ def guard(text, embedded, sketch=False):
 
 def first_cheat(found, sketch):
     """The first (token, offset) that a proof may not hold, or None."""
+    opens = any(word in OPENS for word, _ in found)
     depth = 0  # of brackets, inside `@[...]` or `attribute [...]`
     last = ""
     for word, at in found:
@@ -66,7 +69,7 @@ def first_cheat(found, sketch):
         before_name = depth and last in ("[", ",", "-", "local", "scoped")
         is_attribute = before_name and TOKEN.match(word)["word"]
         if (
-            is_cheat(word, sketch)
+            (is_cheat(word, opens) and not (sketch and word == "sorry"))
             or (last == "set_option" and not OPTIONS.fullmatch(word))
             or (is_attribute and word not in ATTRIBUTES)
         ):
@@ -75,9 +78,11 @@ def first_cheat(found, sketch):
     return None
 
 
-def is_cheat(word, sketch):
-    """Keywords count as whole names, constants as any part of a dotted one."""
-    if sketch and word in ("sorry", "admit", "stop"):
-        return False
+def is_cheat(word, opens):
+    """Keywords count as whole names, constants as any part of a dotted one. `opens`: the text
+    opens namespaces."""
     parts = re.sub("[«»]", "", word).split(".")
+    reaches = len(parts) > 1 or opens
+    if reaches and not CHEAT_NAMESPACES.isdisjoint(parts):
+        return True
     return word in CHEAT or not CHEAT_NAMES.isdisjoint(parts)

@@ -88,8 +88,8 @@ def read(text, argv, cwd, env, seconds, memory):
     return code, messages, took
 
 
-def version(argv, cwd, env, memory):
+def version(argv, cwd, env, seconds, memory):
     """What this Lean says about itself: "4.35.0", or "?" when it says nothing."""
-    _, printed, _, _ = run([*argv, STACK, "--version"], cwd, env, 60, memory)
+    _, printed, _, _ = run([*argv, STACK, "--version"], cwd, env, seconds, memory)
     match = re.search(r"version ([^ ,)]+)", printed)
     return match[1] if match else "?"

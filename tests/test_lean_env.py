@@ -282,6 +282,32 @@ def test_honest_proofs_that_look_suspicious_are_proved(env):
     assert [(job[0].statement, job[1], v) for job, v in zip(jobs, verdicts) if v.status != "proved"] == []
 
 
+def test_a_variable_may_have_a_name_that_a_cheat_would_use_elsewhere(env):
+    words = "admit stop native csimp extern implemented_by IO System Lean Aesop Qq".split()
+    for make in ("fun {} => {}", "by\n  intro {}\n  exact {}", "by\n  intro h\n  have {} := h\n  exact {}"):
+        verdicts = env.check([(theorem("(p : Prop) : p → p"), make.format(word, word)) for word in words])
+        assert [(word, v) for word, v in zip(words, verdicts) if v.status != "proved"] == [], make
+    statement = theorem("(p : Prop) : p")
+    # the embedded Lean has no `stop`; a full one has, and its sorry shows in the axioms as that of `admit` does
+    assert env.check([(statement, "by\n  stop")])[0].status == "rejected"
+    cheats = ["by admit", "by\n  first | done | admit", "by\n  skip <;> admit", "by\n  have q : p := by admit\n  exact q",
+              "Lean.foo", "by\n  open Lean in\n  skip", "open IO in FS.x", "by\n  exact (.IO.x)",
+              "@[extern \"x\"] x", "by\n  attribute [local csimp] x"]
+    verdicts = env.check([(statement, text) for text in cheats])
+    assert [(text, v) for text, v in zip(cheats, verdicts) if v.status != "cheat"] == []
+
+
+def test_a_comment_right_behind_a_symbol_is_a_comment(env):
+    target = theorem("(p q : Prop) (hp : p) (hq : q) : p ∧ q")
+    proofs = ["by\n  constructor\n  ·-- sorry, an axiom\n    exact hp\n  ·/- sorry -/ exact hq", "by\n  constructor <;>-- no sorry here\n  assumption",
+              "by\n  have h :=-- IO.FS, sorry\n    hp\n  exact ⟨h, hq⟩", "(fun _ =>-- unsafe\n  ⟨hp, hq⟩) trivial",
+              "(fun _ =>/- macro -/ ⟨hp, hq⟩) trivial"]
+    verdicts = env.check([(target, proof) for proof in proofs])
+    assert [(proof, v) for proof, v in zip(proofs, verdicts) if v.status != "proved"] == []
+    # behind other symbols it may be part of a longer one: what follows counts as code
+    assert env.check([(target, "by\n  exact hp +-- sorry")])[0].status == "cheat"
+
+
 def test_a_diverging_proof_costs_only_itself(processes):
     env = LeanEnv(lean="wheel", timeout=2, workers=1)
     diverging = theorem("(p : Prop) : p"), "by\n  repeat skip"
