@@ -70,11 +70,13 @@ def roll_out(
         rollout = Rollout(theorem, prompt, ids, [True] * len(ids))
         rollout.finished = finished
         rollout.text = text
+        rollout.chat = policy.style == "chat"
         rollouts.append(rollout)
 
     sampled_at = time.perf_counter()
     # Texts cut by the length limit are judged, too: what Lean accepts is a proof.
-    verdicts = env.check_answers([(r.theorem, r.text) for r in rollouts])
+    jobs = [(r.theorem, r.text) for r in rollouts]
+    verdicts = env.check_answers(jobs, policy.style == "chat")
     for rollout, verdict in zip(rollouts, verdicts):
         rollout.verdict = verdict
     if timings is not None:
@@ -165,7 +167,7 @@ def evaluate(
                 judged[i] += 1
                 if rollout.verdict.status == "proved":
                     proved[i] += 1
-                    tactics |= tactics_of(rollout.text)
+                    tactics |= tactics_of(rollout.proof)
         rollouts += attempts
 
     result = {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from extras.endpoint import Endpoint
-from lean.answers import extract_proof, without_thinking
+from lean.answers import without_thinking
 from lean_env import Rollout, Theorem, Verdict
 from toy.tutor import tutor
 
@@ -201,7 +201,7 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
 def lean_rule(rollout: Rollout, style: int) -> str:
     """Lean's output, or after a success the proof that it accepted."""
     if rollout.verdict.status == "proved":
-        return as_example(extract_proof(rollout.text))
+        return as_example(rollout.proof)
     return lean_output(rollout.verdict)
 
 

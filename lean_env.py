@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lean import process, project
-from lean.answers import extract_proof
+from lean.answers import extract_proof, read_answer
 from lean.backends import connect
 from lean.embedded import refuse_imports
 from lean.guard import ALLOWED_AXIOMS, guard
@@ -77,8 +77,9 @@ class Verdict:
 @dataclass
 class Rollout:
     """One attempt. `completion_ids` includes a sampled stop token (then `finished`), `text`
-    does not; `sampled[i]` is False for tool output: attention sees it, losses do not. With
-    tools: `conversation` is all of it, `file` what was proved."""
+    does not; `sampled[i]` is False for tool output: attention sees it, losses do not. `chat`:
+    the text is an answer, not what goes on from a prompt. With tools: `conversation` is all of
+    it, `file` the written file that was proved."""
 
     theorem: Theorem
     prompt_ids: list
@@ -88,8 +89,15 @@ class Rollout:
     feedback: str | None = None
     finished: bool = False
     text: str = ""
+    chat: bool = False
     conversation: str = ""
     file: str = ""
+
+    @property
+    def proof(self):
+        """The text of it that is judged: a term, or a file that holds more than the theorem."""
+        theorem = self.theorem
+        return extract_proof(self.text, self.chat, theorem.statement, theorem.header or "")
 
 
 @dataclass(frozen=True)
@@ -239,9 +247,21 @@ class LeanEnv:
 
     # --- what others ask
 
-    def check_answers(self, jobs, chat=None):
-        """[(Theorem, what a prover wrote)] -> [Verdict]: `check` of the proof in it."""
-        return self.check([(theorem, extract_proof(text, chat)) for theorem, text in jobs])
+    def check_answers(self, jobs, chat):
+        """[(Theorem, what a prover wrote)] -> [Verdict], in order: each answer is judged as
+        what it is, a proof or a file (`read_answer`); one without a proof is rejected."""
+        verdicts = [Verdict("rejected", [error("there is no Lean proof in this answer")])] * len(jobs)
+        answers = []
+        for theorem, text in jobs:
+            header = self.header_of(theorem)
+            answers.append(read_answer(text, chat, theorem.statement, header))
+
+        for whole in (False, True):
+            own = [i for i, answer in enumerate(answers) if answer.text and answer.whole == whole]
+            judged = self.check([(jobs[i][0], answers[i].text) for i in own], whole)
+            for i, verdict in zip(own, judged):
+                verdicts[i] = verdict
+        return verdicts
 
     def check_file(self, theorem, text):
         """`check_files` for one."""
@@ -286,9 +306,12 @@ class LeanEnv:
 
     # --- how it is asked
 
+    def header_of(self, theorem):
+        return self.header if theorem.header is None else theorem.header
+
     def job(self, theorem, text, whole):
         split_statement(theorem.statement)  # or ValueError
-        header = self.header if theorem.header is None else theorem.header
+        header = self.header_of(theorem)
         if self.embedded:
             refuse_imports(header)
         if not whole and is_declaration(text):

@@ -23,7 +23,7 @@ from experiments.base_by_kind import attempts_of, share_proved
 from experiments.beyond import token_lines, wrong_line
 from extras import runs
 from feedback import build_prompt, make_feedback
-from lean_env import LeanEnv, extract_proof
+from lean_env import LeanEnv
 from toy.tutor import NAME, OUTDATED
 
 HEAD = (
@@ -100,7 +100,7 @@ def look(policy, env, theorems, samples):
 
 def current_names(rollout):
     """An attempt's proof with outdated names replaced by current ones."""
-    return NAME.sub(lambda m: OUTDATED.get(m[0], m[0]), extract_proof(rollout.text))
+    return NAME.sub(lambda m: OUTDATED.get(m[0], m[0]), rollout.proof)
 
 
 def main(folders: tyro.conf.Positional[tuple[str, ...]] = (), samples: int = 2):

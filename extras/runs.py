@@ -239,6 +239,7 @@ def record(step, rollout):
     row["messages"] = verdict.messages
     for name in (
         "text",
+        "chat",
         "file",
         "feedback",
         "finished",

@@ -104,12 +104,13 @@ def roll_out(
         rollout = Rollout(theorem, [], ids, [True] * tokens, Verdict("crash"))
         rollout.finished = finished
         rollout.text = text
+        rollout.chat = style == "chat"
         rollouts.append(rollout)
         if answer:
             answered.append(rollout)
 
     jobs = [(rollout.theorem, rollout.text) for rollout in answered]
-    verdicts = env.check_answers(jobs, chat=style == "chat")
+    verdicts = env.check_answers(jobs, style == "chat")
     for rollout, verdict in zip(answered, verdicts):
         rollout.verdict = verdict
     return rollouts

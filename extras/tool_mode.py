@@ -25,19 +25,12 @@ from extras.tools import (
     tool_prompt,
 )
 from feedback import build_prompt
-from lean.answers import extract_proof, without_thinking
+from lean.answers import read_answer
 from lean.text import IMPORTS
 from lean_env import Rollout
 
 TURNS = 8  # calls in one attempt
 BRIEF = "-- #rg NAME searches\n"  # for the tiny prover, whose every word is expensive
-
-# A declaration at the beginning of a line.
-DECLARATION = re.compile(
-    r"^(?:@\[.*?\][ \t]*)?(?:(?:private|protected|noncomputable)[ \t]+)*"
-    r"(?:theorem|lemma|def|abbrev|inductive|structure|instance)\b",
-    re.MULTILINE,
-)
 
 
 @dataclass
@@ -70,7 +63,9 @@ def roll_out(
             theorem = equip(theorem, env, policy)
             prompt = build_prompt(policy.tokenizer, theorem, text, room, policy.style)
             folder = Path(parent) / str(len(rollouts))
-            rollouts.append(Attempt(theorem, prompt, [], [], folder=folder))
+            attempt = Attempt(theorem, prompt, [], [], folder=folder)
+            attempt.chat = policy.style == "chat"
+            rollouts.append(attempt)
 
         with policy.act_as(role):
             converse(policy, env, rollouts, max_new_tokens, generator)
@@ -187,17 +182,16 @@ def decode(policy, ids):
 # ---- judge
 def judge(env, rollouts):
     """Gives every rollout its verdict and, where a whole file proved its theorem, that file."""
-    bare = []  # their answer is a proof alone; they share processes
-    filed = []  # these wrote files, or lemmas beside the theorem
+    bare = []  # all they have is an answer
+    filed = []  # these wrote files
     for rollout in rollouts:
-        proof = f"{rollout.theorem.statement} := {extract_proof(rollout.text)}"
-        final = final_file(proof, rollout.text)
-        if rollout.folder.exists() or final not in ("", proof):
-            filed.append((rollout, final))
+        if rollout.folder.exists():
+            filed.append((rollout, final_file(rollout)))
         else:
             bare.append(rollout)
 
-    verdicts = env.check_answers([(r.theorem, r.text) for r in bare])
+    chat = any(rollout.chat for rollout in rollouts)
+    verdicts = env.check_answers([(r.theorem, r.text) for r in bare], chat)
     for rollout, verdict in zip(bare, verdicts):
         rollout.verdict = verdict
 
@@ -207,17 +201,13 @@ def judge(env, rollouts):
         # What counts is not what it said last: feedback is about this.
         if rollout.file not in ("", final):
             rollout.text = f"```lean\n{rollout.file}\n```"
+            rollout.chat = True
 
 
-def final_file(proof, text):
-    """The final answer as a file, "" where there is none.
-
-    That is a chat's last lean block with all that stands beside the theorem, or `proof`: the
-    statement and what the answer gives for its proof.
-    """
-    blocks = re.findall(
-        r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", without_thinking(text), re.DOTALL
-    )
-    if blocks and len(DECLARATION.findall(blocks[-1])) > 1:
-        return blocks[-1]
-    return proof if text.strip() else ""
+def final_file(rollout):
+    """The final answer as a file, "" where there is none."""
+    theorem, text = rollout.theorem, rollout.text
+    proof, whole = read_answer(text, rollout.chat, theorem.statement, theorem.header or "")
+    if whole or not proof or not text.strip():
+        return proof if whole else ""
+    return f"{theorem.statement} := {proof}"

@@ -1,45 +1,146 @@
 """What counts as the proof in what a prover wrote."""
 
 import re
+from textwrap import indent
+from typing import NamedTuple
 
-from lean.text import step, tokens
+from lean.source import split_theorem
+from lean.text import IMPORTS, blank, tokens, words
+
+# A block of code. Its closing fence may be missing, or stand behind the last line.
+BLOCK = re.compile(
+    r"(?P<fence>```+|(?<![^\n \t>])~~~+)[ \t]*(?P<info>[^\n`]*)\n(?P<code>.*?)(?:(?P=fence)|\Z)",
+    re.DOTALL,
+)
+DECLARATIONS = ("theorem", "lemma", "example")
+# Where Lean begins in an answer without blocks, and what it must hold.
+FIRST_LINE = re.compile(
+    r"(?m)^(?:import|open|set_option|@\[|private|namespace|section|variable|"
+    r"noncomputable|def|/--|theorem|lemma|example)(?!\w)"
+)
+THEOREM_LINE = re.compile(r"(?m)^(?:@\[.*\] *|private +)?(?:theorem|lemma|example)\b")
+MODIFIERS = re.compile(
+    r"\b(?:private|protected|noncomputable|nonrec)\b(?=[ \t\w]*\b(?:theorem|lemma)\b)"
+)
+# No tactic begins with these.
+TERM = ("fun", "λ", "⟨", "@")
+
+# How models mark their thinking: tags, Mistral's, Kimi's, Cohere's and OpenAI's marks.
+TAG = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|seed:think)"
+THINKING = re.compile(
+    rf"(?P<close></{TAG}>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    r"|<\|channel\|>final[^<]*<\|message\|>|assistantfinal)"
+    rf"|<{TAG}>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>"
+)
 
 
-def extract_proof(text, chat=None):
-    """The whole proof term in a completion: "  intro h\\n  exact h" gives
-    "by\\n  intro h\\n  exact h".
+class Answer(NamedTuple):
+    """The text to be judged, "" where there is no proof: one term or a `whole` file."""
 
-    A raw completion goes on from ":= by" and ends at a closing fence. Of a chat answer the last
-    lean block after the thinking counts; where it repeats the theorem, the proof follows the
-    first `:=` outside all brackets. chat None: it is an answer if it opens a lean block and
-    does not begin with an indented line, as a proof does.
+    text: str
+    whole: bool = False
+
+
+def read_answer(text, chat, statement="", header=""):
+    """What a prover wrote about a statement -> Answer. `header`: what stood before it.
+
+    A raw completion goes on from ":= by" and ends at a closing fence. A chat answer has its
+    proof in a block of code behind the thinking: the last that holds the theorem, else the last
+    that holds a proof alone. A theorem alone, modifiers and the header aside, gives its proof; one
+    with more before it (lemmas, opens) gives a file. What follows the theorem is left out. Prose
+    is no proof.
     """
-    text = without_thinking(text)
-    if chat is None:
-        chat = not re.match(r"(\s*\n)?[ \t]", text)
-    blocks = re.findall(r"```lean4?[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL)
-    if not chat or not blocks:
-        return "by\n" + text.split("```")[0].rstrip()
+    text = without_thinking(text.replace("\r\n", "\n"))
+    if not chat:
+        return Answer("by\n" + text.split("```")[0].rstrip())
 
-    block = blocks[-1].rstrip()
-    proof = proof_of_last_theorem(block)
-    if proof is None and re.match(r"\s*by\b", block):
-        proof = block.strip()
-    return "by\n" + block if proof is None else proof
+    name = "".join(words(statement)[1:2])
+    blocks = code_blocks(text)
+    theorems = [code for _, code in blocks if declares(code, "")]
+    named = [code for code in theorems if declares(code, name)]
+    if theorems:
+        return theorem_in((named or theorems)[-1], name, header)
+    for is_lean, code in reversed(blocks):
+        proof = proof_alone(code, is_lean)
+        if proof:
+            return Answer(proof)
+    return Answer("")
 
 
-def proof_of_last_theorem(block):
-    """What follows the first `:=` outside brackets of the last theorem in a block; None where
-    no theorem has one."""
-    starts = list(re.finditer(r"^(?:theorem|lemma|example)\b", block, re.MULTILINE))
-    if not starts:
-        return None
-    depth = 0
-    for i in range(starts[-1].end(), len(block)):
-        depth += step(block[i])
-        if depth == 0 and block.startswith(":=", i):
-            return block[i + 2 :].strip()
-    return None
+def code_blocks(text):
+    """The blocks of code in a chat answer, but those in other languages, as [(is it said to be
+    Lean?, code)]. An answer without any can be Lean itself."""
+    blocks = []
+    for match in BLOCK.finditer(text):
+        info = match["info"].strip().lower()
+        if info == "" or info.startswith("lean"):
+            # In a list or a quotation the fence has a margin, and the code has it too.
+            line_start = text.rfind("\n", 0, match.start()) + 1
+            margin = text[line_start : match.start()]
+            inside = r"[ \t]*>[ \t]?" if ">" in margin else rf"[ \t]{{0,{len(margin)}}}"
+            code = re.sub(rf"(?m)^{inside}", "", match["code"])
+            blocks.append((info != "", code.rstrip()))
+    if "```" in text or blocks:
+        return blocks
+
+    first = FIRST_LINE.search(text)
+    if first and THEOREM_LINE.search(text):
+        code = text[first.start() :].rstrip()
+        return [(True, code)] if declares(code, "") else []
+    goes_on = re.match(r"(?:[ \t]*\n)*(?:[ \t]+\S|by[ \t]*\n)", text)
+    return [(True, text.rstrip())] if goes_on else []
+
+
+def declares(code, name):
+    """Does a block prove a theorem, or (name not "") this one?"""
+    found = words(code)
+    for word, after in zip(found, found[1:]):
+        if word in DECLARATIONS and name in ("", after):
+            return ":=" in found or "|" in found
+    return False
+
+
+def extract_proof(text, chat=False, statement="", header=""):
+    """The text that is judged of what a prover wrote, see read_answer.
+
+    >>> extract_proof("  intro h\\n  exact h")
+    "by\\n  intro h\\n  exact h"
+    """
+    return read_answer(text, chat, statement, header).text
+
+
+def theorem_in(code, name, header):
+    """The Answer in a block that declares a theorem, this one if it is there."""
+    if set(words(code)).isdisjoint(("theorem", "lemma")):
+        code = re.sub(r"(?m)^([ \t]*)example\b", r"\1theorem example_", code)
+    try:
+        before, statement, proof = split_theorem(code, name)
+    except ValueError:  # something is not closed: Lean will say what
+        return Answer(code, True)
+
+    shown = words(IMPORTS.sub("", header))
+    alone = words(IMPORTS.sub("", before)) in ([], shown)
+    if alone and proof is not None:
+        return Answer(proof.strip())
+    statement = statement.rstrip()
+    end = code.rindex(statement) + len(statement)
+    if proof is not None:
+        end = code.index(proof.rstrip(), end) + len(proof.rstrip())
+    # The theorem is to be seen from outside; columns stay what they are.
+    return Answer(MODIFIERS.sub(lambda match: blank(match[0]), code[:end]), True)
+
+
+def proof_alone(code, is_lean):
+    """The proof term in a block without a theorem, or ""."""
+    code = re.sub(r"\A\s*:=", "", code)
+    first = words(code)[:1]
+    if first == ["by"] or (is_lean and first and first[0] in TERM):
+        return code.strip()
+    if not is_lean or not first or first[0].startswith("#"):
+        return ""
+    at_margin = re.match(r"\s*^\S", code, re.MULTILINE)
+    return "by\n" + (indent(code, "  ") if at_margin else code)
 
 
 def continuation(proof):
@@ -62,13 +163,20 @@ def continuation(proof):
 
 
 def without_thinking(text):
-    """A text without its thinking, whose opening tag can stand in the prompt and whose closing
+    """A text without its thinking, whose opening mark can stand in the prompt and whose closing
     one can be cut off."""
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    return text.split("</think>")[-1].split("<think>")[0]
+    kept, position, thinks = [], 0, False
+    for mark in THINKING.finditer(text):
+        if mark["close"] and not thinks:
+            kept = []  # it was opened in the prompt
+        elif not mark["close"] and not thinks:
+            kept.append(text[position : mark.start()])
+        thinks = not mark["close"]
+        position = mark.end()
+    return "".join(kept) + ("" if thinks else text[position:])
 
 
-def tactics_of(text):
+def tactics_of(proof):
     """The words that start a line of a proof, bullets aside: {"intro", "exact"}."""
-    lines = extract_proof(text).partition("\n")[2]
+    lines = proof.partition("\n")[2]
     return set(re.findall(r"^[\s·]*([A-Za-z_]\w*)", lines, re.MULTILINE))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tyro
 
-from lean.answers import extract_proof
+from lean.answers import read_answer
 from lean.backends import default_header
 from lean.guard import ALLOWED_AXIOMS
 from lean.text import IMPORTS, namespaces, split_statement, without_header
@@ -35,10 +35,13 @@ def pairs(rollouts, header):
         if before:
             before += "\n\n"
 
-        if row.get("file"):
-            proof = without_header(before, IMPORTS.sub("", row["file"]))
+        proof, whole = row.get("file", ""), True  # in tool mode
+        if not proof:
+            proof, whole = read_answer(row["text"], row.get("chat", False), statement, before)
+        if whole:
+            proof = without_header(before, IMPORTS.sub("", proof))
         else:
-            proof = f"{statement} := {extract_proof(row['text'])}"
+            proof = f"{statement} := {proof}"
         challenge = f"{before}{statement} := by\n  sorry\n"
         solution = f"{before}{proof.strip()}\n"
         found[challenge, solution] = namespaces(before) + split_statement(statement)[0]

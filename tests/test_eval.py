@@ -38,7 +38,7 @@ def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_problems():
 
 
 def test_tactics_are_the_first_words_of_lines_without_their_bullets():
-    assert tactics_of("  constructor\n  · intro h\n    exact h.left\n  · rfl") == {"constructor", "intro", "exact", "rfl"}
+    assert tactics_of("by\n  constructor\n  · intro h\n    exact h.left\n  · rfl") == {"constructor", "intro", "exact", "rfl"}
     assert tactics_of("") == set()
 
 

@@ -296,7 +296,7 @@ def test_a_raw_completion_is_a_proof_up_to_a_closing_fence():
 def test_of_a_chat_answer_the_last_lean_block_counts_and_a_repeated_statement_is_removed():
     answer = "Plan.\n```lean4\nby simp\n```\nBetter:\n```lean4\n{}\n```\nDone."
     assert extract_proof(answer.format("theorem t (n : Nat := 3) : p := by\n  exact h"), chat=True) == "by\n  exact h"
-    assert extract_proof(answer.format("import Mathlib\n\ntheorem t : p → p := fun h => h")) == "fun h => h"
+    assert extract_proof(answer.format("import Mathlib\n\ntheorem t : p → p := fun h => h"), chat=True) == "fun h => h"
     assert extract_proof(answer.format("by\n  exact h"), chat=True) == "by\n  exact h"
     assert extract_proof(answer.format("  have k : p := h\n  exact k"), chat=True) == "by\n  have k : p := h\n  exact k"
     assert extract_proof("```lean\ntheorem t : p := by\n  exact h", chat=True) == "by\n  exact h"  # cut before the fence

@@ -283,7 +283,7 @@ def test_a_message_about_a_chat_answer_points_into_the_proof_inside_it():
     answer = f"I use foo.\n```lean4\n{statement} := {proof}\n```\nDone: foo."
     shown = f"{statement} := by\n{answer}"
     offset = layout.place(
-        {"statement": statement, "text": answer}, {"line": 3, "column": 2}
+        {"statement": statement, "text": answer, "chat": True}, {"line": 3, "column": 2}
     )  # in "... := by\n  intro h\n  foo h"
     assert shown[offset:].startswith("foo h\n```") and shown[:offset].endswith("intro h\n  ")
     assert layout.place({"statement": statement, "text": answer}, {"line": 1, "column": 0}) == 0

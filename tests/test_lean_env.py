@@ -230,7 +230,7 @@ def test_a_name_that_the_imports_have_proves_nothing_for_a_file(env):
 def test_answers_are_read_for_their_proof_and_a_machines_failure_is_no_judgement(env):
     target = theorem("(p : Prop) (hp : p) : p")
     chat = f"Sure:\n```lean4\n{target.statement} := by\n  exact hp\n```\nDone."
-    verdicts = env.check_answers([(target, "  exact hp"), (target, chat), (target, "  exact p")])
+    verdicts = env.check_answers([(target, "  exact hp"), (target, chat), (target, "  exact p")], chat=True)
     assert [v.status for v in verdicts] == ["proved", "proved", "rejected"]
     assert [v.status for v in env.check_answers([(target, "  exact hp")], chat=False)] == ["proved"]
     statuses = "proved", "rejected", "cheat", "timeout", "crash"

@@ -171,10 +171,10 @@ WHOLE = "```lean4\ntheorem t (p : Prop) : p → p := by\n  intro h\n  exact h\n`
     f"<think>\nMaybe\n```lean4\nby simp\n```\n</think>\n\n{WHOLE}",  # qwen3, kimina: thinking in the answer
     f"Maybe\n```lean4\nby simp\n```\n</think>\n\n{WHOLE}",  # qwen3.5: the prompt has opened it
     f"<think>\nNo.\n</think>\n\n```lean4\nby simp\n```\nBetter:\n{WHOLE}\n<think>\n```lean4\nby omega\n```"])  # the last one, not a thought
-def test_the_proof_of_every_familys_answer_is_found_without_being_told_the_style(completion):
-    assert extract_proof(completion) == "by\n  intro h\n  exact h"
+def test_the_proof_of_every_familys_answer_is_found(completion):
+    assert extract_proof(completion, chat=not completion.startswith("  ")) == "by\n  intro h\n  exact h"
 
 
 def test_a_thought_is_no_answer():
     for text in ("<think>\n```lean4\nby simp\n```", "<think>\n```lean4\nby simp\n```\n</think>\n\nI give up."):
-        assert "simp" not in extract_proof(text)
+        assert extract_proof(text, chat=True) == "" and "simp" not in extract_proof(text)

@@ -11,8 +11,8 @@ import torch
 import fd_mini
 from data import load_theorems
 from extras import tool_mode
-from feedback import extract_proof, make_feedback, tutor
-from lean_env import LeanEnv, Rollout, Theorem, Verdict
+from feedback import make_feedback, tutor
+from lean_env import LeanEnv, Rollout, Theorem, Verdict, extract_proof
 
 torch.set_num_threads(1)
 
@@ -104,7 +104,7 @@ def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(
     )
     assert (
         rollout.file == f"{NAT.statement} := Nat.add_comm a b\n"
-        and extract_proof(rollout.text) == "Nat.add_comm a b"
+        and rollout.proof == "Nat.add_comm a b"
     )
     rollout.theorem = dataclasses.replace(
         NAT, proof=None
@@ -126,7 +126,7 @@ def test_a_wrong_last_word_after_a_right_file_is_not_what_feedback_praises(
     )
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 400, torch.Generator())
     assert (
-        rollout.verdict.status == "proved" and extract_proof(rollout.text) == "Nat.add_comm a b"
+        rollout.verdict.status == "proved" and rollout.proof == "Nat.add_comm a b"
     )
 
 
@@ -220,7 +220,7 @@ def test_lemmas_beside_the_theorem_in_a_final_answer_count(policy, env, monkeypa
     )
     one, two, three = tool_mode.roll_out(policy, env, [NAT] * 3, 400, torch.Generator())
     assert [r.verdict.status for r in (one, two, three)] == ["proved", "proved", "rejected"]
-    assert one.file.strip() == block and two.file == "" and "helper" in one.text
+    assert one.proof == block.replace("private", " " * 7) and two.proof == "Nat.add_comm a b" and "helper" in one.text
 
 
 def test_a_template_that_knows_tools_tells_of_them_to_student_and_teacher(monkeypatch):

@@ -6,7 +6,6 @@ names below, and the tutor tells it to them, name by name.
 
 import re
 
-from lean.answers import extract_proof
 
 # Lean 3 name -> Lean 4 name: what an old prover gets wrong, and what feedback can tell it.
 OUTDATED = {
@@ -41,7 +40,7 @@ def tutor(rollout, style=4):
         1. Write `intro`, not `assume`.
         2. Use `exact h`, not `exact k`.
     """
-    attempt = extract_proof(rollout.text)
+    attempt = rollout.proof
     proved = rollout.verdict.status == "proved"
     reference = rollout.theorem.proof or (attempt if proved else "")
 

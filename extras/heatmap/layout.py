@@ -3,7 +3,7 @@
 import math
 import unicodedata
 
-from lean_env import extract_proof
+from lean.answers import read_answer
 
 # From here on a token is one class stronger. Classes can be read off a legend, shades cannot.
 FACTORS = (1.1, 2, 5, 20)
@@ -54,12 +54,13 @@ def pieces(tokenizer, ids):
 def place(row, message):
     """Where a message points: an offset in f"{statement} := by\\n{text}", which is shown.
 
-    Lean read f"{statement} := {proof}" and counts lines from 1 and columns from 0 in that. A
-    raw completion continues the `by`; a chat answer has the proof somewhere inside.
+    Lean read f"{statement} := {proof}", or a file, and counts lines from 1 and columns from 0 in
+    that. A raw completion continues the `by`; a chat answer has what was judged somewhere inside.
     """
     statement, text = row["statement"], row["text"]
-    proof = extract_proof(text)
-    judged = f"{statement} := {proof}"
+    is_chat = row.get("chat", False)
+    proof, whole = read_answer(text, is_chat, statement, row.get("header") or "")
+    judged = proof if whole else f"{statement} := {proof}"
     lines_before = judged.split("\n")[: message["line"] - 1]
     offset = sum(len(line) + 1 for line in lines_before) + message["column"]
 
@@ -69,7 +70,7 @@ def place(row, message):
         return offset
 
     body_shown = len(f"{statement} := by\n")
-    if "```lean" in text:
+    if is_chat:
         body_shown += max(text.rfind(body), 0)  # of a chat answer the last block counts
     return body_shown + offset - body_judged
 
