@@ -8,10 +8,13 @@
 data/README.md says where the sets come from and what is wrong with them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from data import hub
 from data.formats import key, pick_split, read_objects, read_theorem
+from lean.guard import ALLOWED_AXIOMS
+from lean.text import split_statement, words
 
 TOY = Path(__file__).resolve().parent.parent / "toy"
 
@@ -70,22 +73,36 @@ def first(most, texts):
 
 
 def complaints(env, theorems):
-    """Of each statement: Lean's first error when its proof is `sorry`, or None. ValueError when
-    Lean itself fails on all of them."""
-    verdicts = env.check([(theorem, "sorry") for theorem in theorems], sketch=True)
+    """Of each statement: None, or why nobody can prove it: Lean's first error when it reads it,
+    or what it rests on, a `sorry` of its header perhaps. ValueError when Lean itself fails on all
+    of them."""
+    verdicts = env.check([(saying_nothing(theorem), "Or.inl True.intro") for theorem in theorems])
     if verdicts and not any(verdict.judged for verdict in verdicts):
+        said = "; ".join(message["data"] for message in verdicts[0].messages)
         raise ValueError(
             f"Lean failed ({verdicts[0].status}) on every statement: "
-            "try a longer --lean-timeout or another --lean"
+            f"try a longer --lean-timeout or another --lean. {' '.join(said.split())[:300]}"
         )
 
     found = []
     for verdict in verdicts:
         errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
+        if verdict.status == "cheat":
+            foreign = sorted(set(verdict.axioms) - ALLOWED_AXIOMS)
+            if "sorryAx" in foreign or not foreign:
+                foreign = ["a `sorry`"]
+            errors = [f"it rests on {', '.join(foreign)}"]
         errors.append(f"no answer from Lean: {verdict.status}")
-        is_good = verdict.status in ("proved", "cheat")
-        found.append(None if is_good else " ".join(errors[0].split()))
+        found.append(None if verdict.status == "proved" else " ".join(errors[0].split()))
     return found
+
+
+def saying_nothing(theorem):
+    """A theorem that mentions the statement of another and is true whatever that says."""
+    name, universes, binders, type_ = split_statement(theorem.statement)
+    claim = f"∀ {binders}\n, {type_}" if words(binders) else type_
+    statement = f"theorem {name}{universes} : True ∨ ({claim}\n)"
+    return replace(theorem, statement=statement)
 
 
 def screen(env, theorems, valid=()):
@@ -97,7 +114,7 @@ def screen(env, theorems, valid=()):
     bad = [f"{t.name}: {errors[t][:100]}" for t in everything if errors[t]]
     if bad:
         print(
-            f"{len(bad)} of {len(everything)} statements do not compile with `sorry` here "
+            f"{len(bad)} of {len(everything)} statements cannot be proved here "
             f"and are left out: {first(10, bad)}"
         )
 
@@ -105,7 +122,7 @@ def screen(env, theorems, valid=()):
     good_valid = [theorem for theorem in valid if not errors[theorem]]
     if not good or (valid and not good_valid):
         raise ValueError(
-            f"none of the statements compiles here, the first says `{bad[0]}`: "
+            f"none of the statements can be proved here, the first says `{bad[0]}`: "
             "it may want another Lean or Mathlib"
         )
     warn_of_overlap(good, good_valid)

@@ -13,6 +13,7 @@ import pytest
 from lean import child, guard, process
 from lean.embedded import mangle
 from lean.text import tokens
+from lean.messages import axioms_in
 from lean_env import Job, LeanEnv, Place, Theorem, Verdict, judge
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -346,6 +347,19 @@ if "crashes" in text and ("always" in text or not os.path.exists(os.path.join(lo
     os.kill(os.getpid(), 11)
 if "says_nothing" in text:
     sys.exit(0)
+def say(line, data, to=sys.stdout, severity="error"):
+    print(json.dumps(dict(severity=severity, kind="x", data=data, pos=dict(line=line, column=0))), file=to)
+if "no_library" in text or os.path.exists(os.path.join(log, "no_library")):
+    say(1, "unknown module prefix 'Mathlib'")
+    sys.exit(1)
+if "no_toolchain" in text:
+    print("info: syncing channel updates")
+    sys.exit("error: could not download file")
+if "forges" in text:  # the right name at the right place, but where only a proof can print
+    for line, words in enumerate(text.splitlines(), 1):
+        if words.startswith("#print axioms"):
+            say(line, "'" + words.split()[-1] + "' does not depend on any axioms", sys.stderr, "information")
+    sys.exit(0)
 if "lies" in text:  # a clean answer at every place, without the secret name
     for line in range(1, text.count("\\n") + 2):
         print(json.dumps(dict(severity="information", kind="x", data="'probe' does not depend on any axioms",
@@ -390,6 +404,36 @@ def test_no_evidence_is_not_success(fake):
     assert verdicts == ["crash"] * 3
     wrong, chat = fake().check([named("loses_errors", "by\n  exact p")])[0], fake().check([named("chats")])[0]
     assert wrong.status == "crash" and chat.status == "proved"
+
+
+def test_what_lean_says_about_no_job_is_shown_where_there_is_no_answer(fake, tmp_path):
+    library, toolchain = fake().check([named("no_library"), named("no_toolchain")])
+    assert library.status == toolchain.status == "crash"
+    assert [m["data"] for m in library.messages] == ["before the theorem: unknown module prefix 'Mathlib'"]
+    assert [m["data"] for m in toolchain.messages] == ["info: syncing channel updates\n\nerror: could not download file"]
+    assert all(m["severity"] == "error" and m["line"] == 1 for v in (library, toolchain) for m in v.messages)
+    # a project that is not built says so when it is opened
+    (tmp_path / "no_library").touch()
+    with pytest.raises(SystemExit, match="unknown module prefix 'Mathlib'. Another Lean: --lean wheel"):
+        fake()
+
+
+def test_an_error_in_the_header_is_among_the_messages_of_what_was_rejected(env):
+    header = "open NoSuch\n"
+    right, wrong = (Theorem("t", "theorem t (p : Prop) (hp : p) : p", header), "hp"), (Theorem("t", "theorem t : Nat.gone = 1", header), "rfl")
+    verdicts = env.check([right, wrong])
+    assert [v.status for v in verdicts] == ["proved", "rejected"] and verdicts[0].messages == []
+    assert verdicts[1].messages[0]["data"].startswith("before the theorem: unknown namespace")
+
+
+def test_what_a_proof_prints_to_stderr_is_no_message(fake):
+    assert fake().check([named("forges")])[0].status == "crash"
+
+
+def test_an_answer_that_names_no_axioms_in_known_words_is_none():
+    assert [axioms_in(f"'probe_x' {said}") for said in ("does not depend on any axioms", "depends on axioms: [propext, Quot.sound]",
+            "depends on axioms: []", "depends on: [bad]", "uses no axioms", "depends on axioms: [«a b».c,\n d]")] == \
+        [[], ["propext", "Quot.sound"], None, None, None, ["«a", "b».c", "d"]]
 
 
 def test_only_the_answer_at_its_own_place_counts_and_a_sorry_that_nothing_rests_on_is_still_a_cheat():

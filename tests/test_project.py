@@ -111,6 +111,29 @@ def test_statements_that_lean_cannot_read_are_named_with_its_words(env):
     assert data.complaints(env, theorems[1:4]) == [None] * 3 and data.complaints(env, []) == []
 
 
+def test_a_statement_that_rests_on_what_nobody_proved_is_named_and_left_out(env, capsys):
+    headers = {"solution": "def x_solution : Nat := sorry\n", "open": "axiom goal : Prop\n", "fine": "def x_solution : Nat := 2\n",
+               "library": "theorem em : True ∨ False := Classical.em True |>.elim .inl (fun _ => .inl trivial)\ndef x_solution := 1\n"}
+    claims = {"open": "theorem t (n : Nat) : goal"}
+    theorems = [Theorem(name, claims.get(name, "theorem t (n : Nat) (h : n = x_solution) : n = x_solution"), header)
+                for name, header in headers.items()]
+    said = dict(zip(headers, data.complaints(env, theorems)))
+    assert said == {"solution": "it rests on a `sorry`", "open": "it rests on goal", "fine": None, "library": None}
+    # what an attempt at them would be called, were they not left out
+    proofs = [(theorem, "by exact h") for theorem in theorems if theorem.name in ("solution", "fine")]
+    assert [v.status for v in env.check(proofs)] == ["cheat", "proved"]
+    left, _ = data.screen(env, theorems)
+    assert [t.name for t in left] == ["fine", "library"] and "solution: it rests on a `sorry`" in capsys.readouterr().out
+
+
+def test_binders_of_every_kind_are_read_without_a_proof(env):
+    claims = ["(n : Nat := 3) (h : n = n := rfl) : n = n", "{α : Sort w} [Decidable p] (a b : α) : a = b → b = a", "n m : Nat.add n m = Nat.add n m",
+              ": let m := 2; m = m", "⦃n : Nat⦄ /- : -/ (h : 0 = n) -- : x\n  : n = 0 -- end", "(f : Nat → Nat) : (∀ n, f n = n) ∧ True"]
+    theorems = [Theorem("t", f"theorem t.{{w}} {claim}" if "w}" in claim else f"theorem t {claim}", "variable (p : Prop)\n") for claim in claims]
+    assert data.complaints(env, theorems) == [None] * len(claims)
+    assert None not in data.complaints(env, [Theorem("t", f"theorem t {claim}") for claim in ("(n : Nat) : n", ": Nat", "(h : q) : q = 1")])
+
+
 def test_a_lean_that_fails_is_not_taken_for_bad_statements():
     env = LeanEnv(lean="wheel", timeout=20)
     env.memory = 2**24  # not even Python starts
@@ -123,9 +146,9 @@ def test_equal_names_are_told_apart(env, capsys):
     theorems, others = data.screen(env, both, [Theorem("x", GOOD[0]["statement"])])
     assert [t.statement for t in theorems] == [GOOD[0]["statement"]] and len(others) == 1
     out = capsys.readouterr().out
-    assert out.startswith("1 of 3 statements do not compile with `sorry` here and are left out: same: ")
+    assert out.startswith("1 of 3 statements cannot be proved here and are left out: same: ")
     assert "warning: 1 of the 1 different training statements are also among the 1 held-out ones" in out
-    with pytest.raises(ValueError, match="none of the statements compiles here, the first says `no_such_name: "):
+    with pytest.raises(ValueError, match="none of the statements can be proved here, the first says `no_such_name: "):
         data.screen(env, [Theorem(row["name"], row["statement"]) for row in BAD])
 
 
@@ -135,7 +158,7 @@ def test_training_leaves_them_out_before_it_starts(tmp_path, capsys):
     rows, valid = run.theorems, run.valid
     assert [t.name for t in rows] == ["good0", "good1", "good2"] and [t.name for t in valid] == ["good0"]
     out = capsys.readouterr().out
-    assert "3 of 7 statements do not compile" in out and all(name in out for name in ("no_such_name", "no_such_lemma"))
+    assert "3 of 7 statements cannot be proved" in out and all(name in out for name in ("no_such_name", "no_such_lemma"))
     assert "1 of the 3 different training statements" in out
 
 
