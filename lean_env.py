@@ -27,7 +27,15 @@ from lean.answers import extract_proof, read_answer
 from lean.backends import connect
 from lean.embedded import refuse_imports
 from lean.guard import ALLOWED_AXIOMS, guard
-from lean.messages import as_prover_reads, axioms_in, error, has_error, is_error, outside
+from lean.messages import (
+    as_prover_reads,
+    axioms_in,
+    error,
+    has_error,
+    in_a_line,
+    is_error,
+    outside,
+)
 from lean.text import (
     is_declaration,
     namespaces,
@@ -146,8 +154,7 @@ def frame(name, job):
     full_name = f"_root_.{namespaces(job.header)}{theorem}"
     beginning = f"#check_failure @{full_name}\n{opened}{reference}{closed}section {name}\n"
     # Our section ends before the probe: the file's options, variables and opens end with it.
-    left_open = reversed(scopes(job.text))
-    closing = "".join(f"end {scope}\n" for _, scope in left_open)
+    closing = "".join(f"end {scope}\n" for _, scope in reversed(scopes(job.text)))
     probe = f"{closing}end {name}\n{probe}{full_name}\n"
     return beginning, f"{job.shown}\n", probe, axioms, "\n"
 
@@ -233,10 +240,9 @@ class LeanEnv:
                 return
             if verdict.status == "timeout":
                 break
-        said = "; ".join(message["data"] for message in verdict.messages)
         raise SystemExit(
-            f"{self.describe()} fails on `{em[0].statement} := {em[1]}`, {verdict.status}: "
-            f"{' '.join(said.split())[:300]}. Another Lean: --lean wheel"
+            f"{self.describe()} fails on `p ∨ ¬p`, {verdict.status}: "
+            f"{in_a_line(verdict.messages)}. Another Lean: --lean wheel"
         )
 
     def describe(self):

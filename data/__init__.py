@@ -14,6 +14,7 @@ from pathlib import Path
 from data import hub
 from data.formats import key, pick_split, read_objects, read_theorem
 from lean.guard import ALLOWED_AXIOMS
+from lean.messages import in_a_line
 from lean.text import split_statement, words
 
 TOY = Path(__file__).resolve().parent.parent / "toy"
@@ -78,10 +79,9 @@ def complaints(env, theorems):
     of them."""
     verdicts = env.check([(saying_nothing(theorem), "Or.inl True.intro") for theorem in theorems])
     if verdicts and not any(verdict.judged for verdict in verdicts):
-        said = "; ".join(message["data"] for message in verdicts[0].messages)
         raise ValueError(
             f"Lean failed ({verdicts[0].status}) on every statement: "
-            f"try a longer --lean-timeout or another --lean. {' '.join(said.split())[:300]}"
+            f"try a longer --lean-timeout or another --lean. {in_a_line(verdicts[0].messages)}"
         )
 
     found = []

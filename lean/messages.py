@@ -49,6 +49,11 @@ def outside(messages, first):
     return found
 
 
+def in_a_line(messages):
+    """What messages say, on one line of 300 characters at most."""
+    return " ".join(" ".join(message["data"] for message in messages).split())[:300]
+
+
 def axioms_in(answer):
     """The axioms that an answer of `#print axioms` names; None for any other text."""
     if answer.endswith("' does not depend on any axioms"):
