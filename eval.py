@@ -11,7 +11,6 @@ nothing cut off (top-p 1, top-k 0), and judged by Lean. An attempt on which Lean
 """
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -24,6 +23,7 @@ import fd_mini
 from data import load_theorems, screen
 from extras import runs, tool_mode
 from extras.pictures import report
+from extras.stops import run_command
 from extras.subjects import refuse_empty, subjects
 from feedback import build_prompt, make_feedback
 from lean.answers import tactics_of
@@ -281,7 +281,4 @@ def main(cfg: Config) -> dict:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config, description=__doc__))
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"eval.py: {error}")
+    run_command("eval.py", main, Config, __doc__)

@@ -14,14 +14,12 @@ Left out: several machines, a separate sampling engine, replay.
 """
 
 import math
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 
 import fd_mini
 from data import load_theorems, screen
@@ -29,6 +27,7 @@ from eval import evaluate, roll_out
 from extras import imitation, memory, provers, ranks, runs
 from extras.flags import refuse_nonsense
 from extras.speaker import speaker
+from extras.stops import run_command, stoppable
 from feedback import Feedback, build_prompt, make_feedback
 from lean_env import LeanEnv, Theorem
 
@@ -275,7 +274,8 @@ def train(cfg: Config) -> Path:
     lean = run.env.describe() if run.env else "no Lean needed"
     print(f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}")
 
-    with runs.stoppable() as stop:
+    progress = runs.Progress(out, policy, optimizer, done)
+    with stoppable(progress.save) as stop:
         for step in range(done + 1, cfg.steps + 1):
             # Without validation theorems (or with --eval-every 0) `valid` is empty.
             if run.valid and (step - 1) % cfg.eval_every == 0:
@@ -284,31 +284,29 @@ def train(cfg: Config) -> Path:
             clock = time.perf_counter()
             policy.model.zero_grad(set_to_none=True)
             theorems = draw_theorems(run.theorems, step, cfg.prompts_per_step, cfg.seed)
-            try:
-                theorems = ranks.share(theorems)
-                metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
-            except BaseException:  # whatever it was, the steps before this one are kept
-                if step - 1 > done:  # done: steps before this process was started
-                    runs.save_checkpoint(out, policy, optimizer, step - 1)
-                raise
+            theorems = ranks.share(theorems)
+            metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
 
             norm = torch.nn.utils.clip_grad_norm_(policy.student, 1.0).item()
-            if math.isfinite(norm):  # a bad batch must not poison Adam's averages
-                optimizer.param_groups[0]["lr"] = lr_at(cfg, step)
-                optimizer.step()
-            if cfg.algo == "fd" and step % cfg.ema_every == 0:
-                fd_mini.ema_update_(policy.teacher, policy.student, cfg.ema_alpha)
-
             seconds = time.perf_counter() - clock
             metrics |= dict(grad_norm=norm, lr=lr_at(cfg, step), seconds=seconds)
-            runs.log_step(out, step, cfg.steps, metrics, rollouts)
+            with stop.held():  # a step is logged and done, or neither
+                runs.log_step(out, step, metrics, rollouts)
+                if math.isfinite(norm):  # a bad batch must not poison Adam's averages
+                    optimizer.param_groups[0]["lr"] = lr_at(cfg, step)
+                    optimizer.step()
+                if cfg.algo == "fd" and step % cfg.ema_every == 0:
+                    fd_mini.ema_update_(policy.teacher, policy.student, cfg.ema_alpha)
+                progress.done = step
+
+            runs.show_step(step, cfg.steps, metrics, rollouts)
             if step == done + 1 and policy.device.type == "cuda":
                 print(memory.measured(policy))
-            stopped = stop()  # was there a Ctrl-C?
-            if stopped or step % cfg.save_every == 0 or step == cfg.steps:
-                runs.save_checkpoint(out, policy, optimizer, step)
-            if stopped:
-                runs.exit_saying_how_to_resume(step)
+            if stop():  # was there a Ctrl-C?
+                raise KeyboardInterrupt
+            if step % cfg.save_every == 0 or step == cfg.steps:
+                with stop.held():
+                    progress.save()
 
         if run.valid:
             validate(cfg, run, out, cfg.steps)
@@ -339,7 +337,7 @@ def resolve(cfg: Config) -> Config:
             value = value[cfg.algo] if isinstance(value, dict) else value
             setattr(cfg, name, value)
     cfg.group_size = cfg.group_size or (5 if cfg.algo == "grpo" else 1)
-    cfg.out = cfg.out or f"out/{cfg.algo}"
+    cfg.out = cfg.out or runs.free_folder(f"out/{cfg.algo}", cfg.resume)
 
     refuse_nonsense(cfg)
     return cfg
@@ -381,12 +379,8 @@ def prepare(cfg: Config) -> Run:
         source.ping()  # an endpoint that cannot be reached ends the run here
 
     if cfg.init:
-        start = runs.find_checkpoint(Path(cfg.init))
-        if start is None:
-            raise ValueError(
-                f"--init {cfg.init}: no checkpoint there. Give the folder of a finished run."
-            )
-        runs.load_adapters(policy, start / "student", "student")
+        runs.restore(cfg.init, policy, ["student"])
+        runs.check_base(policy, cfg.init)
         # The teacher starts as the student.
         fd_mini.ema_update_(policy.teacher, policy.student, 0.0)
     if cfg.algo == "grpo":
@@ -398,10 +392,7 @@ def prepare(cfg: Config) -> Run:
 
 
 def main(args=None):
-    try:
-        train(tyro.cli(Config, description=__doc__, args=args))
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"train.py: {error}")
+    run_command("train.py", train, Config, __doc__, args)
 
 
 if __name__ == "__main__":

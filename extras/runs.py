@@ -8,16 +8,18 @@ OUT/ckpt/state.pt                the step and the optimiser's state
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import pickle
 import shutil
-import signal
-import sys
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from extras import provers, ranks
@@ -29,7 +31,21 @@ SHOWN = (
 ).split()
 
 # Flags that may change between a run and its --resume: its past does not depend on them.
-FREE = "resume steps eval_every save_every lean lean_timeout micro_tokens".split()
+FREE = "resume out steps eval_every save_every lean lean_timeout micro_tokens".split()
+# What else is remembered, and what is said where it differs.
+DIGESTS = {
+    "theorems": "the theorems of --data {data} are not those that",
+    "base": "the weights of --model {model} are not those that",
+}
+
+
+# What a run writes before its first checkpoint.
+EARLY = {"config.json", "log.jsonl", "valid.jsonl", "rollouts.jsonl", "ckpt.new", ".lock"}
+# What reading a damaged file can raise: torch, safetensors, json and pickle have their own.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError)
+DAMAGE += (SafetensorError, pickle.UnpicklingError)
+# Flags that a run of an older version may not name, for its readers.
+OLDER = dict(model="tiny", data="toy", max_new_tokens=80, lora_rank=32, seed=0, tools=False)
 
 
 # --- the folder
@@ -38,47 +54,103 @@ FREE = "resume steps eval_every save_every lean lean_timeout micro_tokens".split
 def open_run(cfg, run, optimizer):
     """Create or reopen cfg.out -> (its path, how many steps are done).
 
-    ValueError when it holds another run, or none to resume. What is resumed has the flags and
-    the theorems of before: config.json remembers a digest of these.
+    ValueError when it holds something else, or another process works in it. What is resumed has
+    the flags, the theorems and the base of before: config.json remembers digests of these. A run
+    that ended before its first checkpoint starts over.
     """
     out = Path(cfg.out)
-    digest = hashlib.sha256(repr(run.theorems).encode()).hexdigest()
-    mine = asdict(cfg) | {"theorems": digest}
+    theorems = hashlib.sha256(repr(run.theorems).encode()).hexdigest()
+    mine = asdict(cfg) | {"theorems": theorems, "base": base_digest(run.policy)}
+    names = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    config = read_config(out) if "config.json" in names else {}
     if cfg.resume:
-        check_same_run(out, mine)
-    elif ranks.FIRST and out.exists() and any(out.iterdir()):
+        check_same_run(out, config, mine)
+    elif ranks.FIRST and not (names <= EARLY and ("algo" in config or names <= {".lock"})):
         raise ValueError(
             f"--out {out} already holds files. Give another folder, or --resume to go on "
             "with the run in it."
         )
-    done = load_checkpoint(out, run.policy, optimizer) if cfg.resume else 0
+
     if ranks.FIRST:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(json.dumps(mine, indent=1))
-        for name in ("log.jsonl", "rollouts.jsonl"):
+        lock(out)
+    done = load_checkpoint(out, run.policy, optimizer) if cfg.resume else 0
+    if ranks.FIRST:
+        replace_text(out / "config.json", json.dumps(mine, indent=1))
+        for name in ("log.jsonl", "rollouts.jsonl", "valid.jsonl"):
             keep_lines(out / name, done)
     return out, done
 
 
-def check_same_run(out, mine):
-    """ValueError unless `out` holds a run with a checkpoint and these flags."""
-    if not (out / "config.json").is_file() or not find_checkpoint(out):
-        raise ValueError(
-            f"--resume: {out} holds no run with a checkpoint. Leave --resume out to start one."
-        )
-    theirs = json.loads((out / "config.json").read_text())
-    if theirs.get("theorems", mine["theorems"]) != mine["theorems"]:
-        raise ValueError(
-            f"--resume: the theorems of --data {mine['data']} are not those that {out} began "
-            "with. Bring them back, or start another run."
-        )
-    for name in mine.keys() - {*FREE, "theorems"}:
-        if mine[name] != theirs.get(name):
+def free_folder(wanted, resume):
+    """`wanted`, or wanted-2, wanted-3, ...: the first that is free; to resume the last that is
+    there."""
+    name, number = wanted, 1
+    while Path(name).exists():
+        last = name
+        number += 1
+        name = f"{wanted}-{number}"
+    return last if resume and number > 1 else name
+
+
+def lock(out):
+    """Keep other processes from working in a folder, until this one ends, however it ends."""
+    LOCKS.pop(out.resolve(), None)  # of a run that this process has finished
+    file = (out / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ValueError(f"another process is training in {out}") from None
+    LOCKS[out.resolve()] = file
+
+
+LOCKS = {}  # open files; the system lets go of them with the process
+
+
+def read_config(out):
+    """The flags of a run, as a dict. ValueError when they cannot be read."""
+    path = out / "config.json"
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except DAMAGE as error:
+        raise ValueError(f"{path} cannot be read ({error}): is {out} a run?") from None
+
+
+def check_same_run(out, theirs, mine):
+    """ValueError unless `out` holds a run with these flags."""
+    if "algo" not in theirs:
+        raise ValueError(f"--resume: {out} holds no run. Leave --resume out to start one.")
+    for name, advice in DIGESTS.items():
+        if theirs.get(name, mine[name]) != mine[name]:
+            raise ValueError(f"--resume: {advice.format(**mine)} {out} began with.")
+    for name in mine.keys() & theirs.keys() - {*FREE, *DIGESTS}:
+        if mine[name] != theirs[name]:
             flag = name.replace("_", "-")
             raise ValueError(
-                f"--resume: {out} has --{flag} {theirs.get(name)}, not {mine[name]}. "
+                f"--resume: {out} has --{flag} {theirs[name]}, not {mine[name]}. "
                 "Keep its flags."
             )
+
+
+def base_digest(policy):
+    """What tells a base from another of the same shape: its norms and some rows of its head."""
+    digest = hashlib.sha256()
+    frozen = [p for p in policy.model.parameters() if p.dim() == 1 and not p.requires_grad]
+    large = policy.head if policy.rank else policy.roles["base"][0]
+    for tensor in (*frozen, large[:64]):
+        rounded = tensor.detach().bfloat16().float()  # as on every device
+        digest.update(rounded.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_base(policy, folder):
+    """ValueError when a run's adapters were trained on another base than this one."""
+    theirs = read_config(Path(folder)).get("base")
+    if theirs not in (None, base_digest(policy)):
+        raise ValueError(
+            f"{folder} was trained on another base than {policy.name}, of the same shape: "
+            "use the --model that it began with"
+        )
 
 
 def load_run(folder, role, quantize):
@@ -87,61 +159,122 @@ def load_run(folder, role, quantize):
     ValueError when there is no run.
     """
     out = Path(folder)
-    if not (out / "ckpt" / "state.pt").is_file():
+    if not find_checkpoints(out):
         raise ValueError(
             f"{folder} holds no run with a checkpoint. Train one: python train.py --out {folder}"
         )
-    config = json.loads((out / "config.json").read_text())
+    config = OLDER | read_config(out)
     policy = provers.load(
         config["model"], config["lora_rank"], quantize, config["seed"]
     )
-    load_adapters(policy, out / "ckpt" / role, role)
+    check_base(policy, out)
+    restore(out, policy, [role])
     return policy, config
 
 
 # --- checkpoints
 
 
-def find_checkpoint(out):
-    """The newest whole checkpoint: ckpt, or ckpt.old if the machine died between renames."""
-    for folder in (out / "ckpt", out / "ckpt.old"):
-        if (folder / "state.pt").is_file():
-            return folder
-    return None
+def find_checkpoints(out):
+    """The checkpoints of a run, the newest first: ckpt, and ckpt.old, the one before it."""
+    folders = (Path(out) / "ckpt", Path(out) / "ckpt.old")
+    return [folder for folder in folders if (folder / "state.pt").is_file()]
+
+
+@torch.no_grad()
+def restore(out, policy, roles=("student", "teacher")):
+    """The newest checkpoint that can be read, into these roles of a policy -> its state.
+
+    ValueError when none can; nothing was changed then.
+    """
+    problems = []
+    for folder in find_checkpoints(out):
+        try:
+            state = torch.load(folder / "state.pt", weights_only=True)
+            state["step"], state["optimizers"]
+            tensors = {role: read_adapters(policy, folder / role) for role in roles}
+        except DAMAGE as error:
+            problems.append(f"{folder}: {' '.join(str(error).split())[:300]}")
+            continue
+        if problems:
+            print(f"{problems[0]}. Step {state['step']}, saved before it, is taken")
+        for role in roles:
+            for ours, theirs in zip(policy.roles[role], tensors[role]):
+                ours.copy_(theirs)
+        return state
+    raise ValueError("; ".join(problems) or f"{out}: no checkpoint there. Give the folder of a run.")
+
+
+class Progress:
+    """How many steps of a run are `done`, and how many of these are `saved`."""
+
+    def __init__(self, out, policy, optimizer, done):
+        self.out, self.policy, self.optimizer = out, policy, optimizer
+        self.done = self.saved = done
+
+    def save(self):
+        """Save what is done -> its last step, or 0 where nothing was saved by this process."""
+        if self.done > self.saved:
+            save_checkpoint(self.out, self.policy, self.optimizer, self.done)
+            self.saved = self.done
+        return self.saved
 
 
 def save_checkpoint(out, policy, optimizer, step):
-    """Adapters, optimiser and step, under a temporary name until all of it is on disk.
+    """Adapters, optimiser and step, under a temporary name until all of it is on disk. The
+    checkpoint before stays as ckpt.old, unless the disk is full.
 
     Nothing else is needed to go on: what is drawn in a step is seeded by (seed, step).
     """
     if not ranks.FIRST:
         return
     new, old, final = out / "ckpt.new", out / "ckpt.old", out / "ckpt"
-    shutil.rmtree(new, ignore_errors=True)
-    for role in ("student", "teacher"):
-        save_adapters(policy, new / role, role)
-    state = {"step": step, "optimizers": [optimizer.state_dict()]}
-    torch.save(state, new / "state.pt")
+    try:
+        write_checkpoint(new, policy, optimizer, step)
+    except (OSError, RuntimeError, SafetensorError):  # each of the writers has its own
+        if not old.exists():
+            raise
+        shutil.rmtree(old)
+        write_checkpoint(new, policy, optimizer, step)
 
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
     new.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    flush(out)
+
+
+def write_checkpoint(folder, policy, optimizer, step):
+    """A checkpoint in a new folder, on the disk itself before this returns."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for role in ("student", "teacher"):
+        save_adapters(policy, folder / role, role)
+    state = {"step": step, "optimizers": [optimizer.state_dict()]}
+    torch.save(state, folder / "state.pt")
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+
+
+def flush(path):
+    """Have the system write a file or folder to the disk now: a power cut may come."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_checkpoint(out, policy, optimizer):
-    """The newest checkpoint into the policy and its optimiser -> the step it was saved after."""
-    folder = find_checkpoint(out)
-    state = torch.load(folder / "state.pt", weights_only=True)
+    """The newest checkpoint into the policy and its optimiser -> the step it was saved after, 0
+    where there is none."""
+    if not find_checkpoints(out):
+        return 0
+    state = restore(out, policy)
     if len(state["optimizers"]) != 1:
         raise ValueError(
             f"--resume: {out} is a warm-up by an older version, with two optimisers. "
             "Start it anew: python -m toy.warm_up"
         )
-    for role in ("student", "teacher"):
-        load_adapters(policy, folder / role, role)
     optimizer.load_state_dict(state["optimizers"][0])
     return state["step"]
 
@@ -187,6 +320,12 @@ def load_adapters(policy, folder, role="student"):
 
     ValueError when it is missing or does not fit.
     """
+    for ours, theirs in zip(policy.roles[role], read_adapters(policy, folder)):
+        ours.copy_(theirs)
+
+
+def read_adapters(policy, folder):
+    """What save_adapters wrote, as tensors in the order of a role's."""
     path = Path(folder) / (
         "adapter_model.safetensors" if policy.rank else "model.safetensors"
     )
@@ -201,8 +340,9 @@ def load_adapters(policy, folder, role="student"):
             f"{path} is missing or does not fit: use the --model and --lora-rank it was "
             "written with"
         )
-    for name, tensor in zip(names, policy.roles[role]):
-        tensor.copy_(saved[name])
+    if not all(tensor.isfinite().all() for tensor in saved.values()):
+        raise ValueError(f"{path} holds numbers that are not finite")
+    return [saved[name] for name in names]
 
 
 # --- logs
@@ -216,19 +356,33 @@ def append(path, *rows):
 
 
 def read_lines(path):
-    """The rows of a jsonl file, a torn last line left out; [] where there is no file."""
+    """The rows of a jsonl file; what is no row (a torn last line) is left out. [] where there is
+    no file."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            rows.append(dict(json.loads(line)))
+    return rows
 
 
 def keep_lines(path, step):
     """Drop the rows of steps after `step`: they were run, but not saved, before the stop."""
-    if ranks.FIRST:
-        rows = [row for row in read_lines(path) if row["step"] <= step]
-        path.write_text("")
-        append(path, *rows)
+    if not ranks.FIRST or not path.is_file():
+        return
+    rows = [row for row in read_lines(path) if row.get("step", 0) <= step]
+    kept = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if kept != path.read_text(encoding="utf-8", errors="replace"):
+        replace_text(path, kept)
+
+
+def replace_text(path, text):
+    """Write a file anew: all of it, or after a power cut what was there."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    flush(beside)
+    beside.replace(path)
 
 
 def record(step, rollout):
@@ -283,10 +437,14 @@ def share_of_attempts(attempts, **count):
     return {name: n[name] / n["attempts"] for name in count}
 
 
-def log_step(out, step, steps, metrics, rollouts):
-    """A step's line in the log, eight of its attempts, and what the terminal shows."""
+def log_step(out, step, metrics, rollouts):
+    """A step's line in the log, and eight of its attempts."""
     append(out / "log.jsonl", {"step": step, **metrics})
     append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
+
+
+def show_step(step, steps, metrics, rollouts):
+    """What the terminal shows of a step."""
     print(step_line(step, steps, metrics), flush=True)
     if rollouts and step % 10 == 1:
         print(show_attempt(rollouts[0]), flush=True)
@@ -318,41 +476,3 @@ def show_attempt(rollout):
     if rollout.feedback:
         text += f"\n{rollout.feedback}"
     return textwrap.indent(text, "    | ")
-
-
-# --- stopping
-
-
-@contextlib.contextmanager
-def stoppable():
-    """`with stoppable() as stop:` stop() is True after the first Ctrl-C or SIGTERM, to anybody.
-
-    The loop asks after each step. The second one ends a single process at once.
-    """
-    signals = []
-
-    def handle(*_):
-        if signals and ranks.WORLD == 1:
-            sys.exit(130)
-        signals.append(True)
-
-    def stop():
-        return ranks.total({"signals": len(signals)})["signals"] > 0
-
-    handlers = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    yield stop
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def exit_saying_how_to_resume(step):
-    """Exit, after telling how to go on."""
-    flags = " ".join(arg for arg in sys.argv[1:] if arg != "--resume")
-    start = "python"
-    if ranks.WORLD > 1:
-        start = f"torchrun --standalone --nproc_per_node={ranks.WORLD}"
-    print(
-        f"stopped after step {step}, everything is saved. "
-        f"Go on with: {start} train.py {flags} --resume"
-    )
-    sys.exit(130)
