@@ -231,7 +231,7 @@ def save_checkpoint(out, policy, optimizer, step):
     new, old, final = out / "ckpt.new", out / "ckpt.old", out / "ckpt"
     try:
         write_checkpoint(new, policy, optimizer, step)
-    except (OSError, RuntimeError, SafetensorError):  # each of the writers has its own
+    except OSError:
         if not old.exists():
             raise
         shutil.rmtree(old)
@@ -245,12 +245,16 @@ def save_checkpoint(out, policy, optimizer, step):
 
 
 def write_checkpoint(folder, policy, optimizer, step):
-    """A checkpoint in a new folder, on the disk itself before this returns."""
+    """A checkpoint in a new folder, on the disk itself before this returns. OSError."""
     shutil.rmtree(folder, ignore_errors=True)
-    for role in ("student", "teacher"):
-        save_adapters(policy, folder / role, role)
     state = {"step": step, "optimizers": [optimizer.state_dict()]}
-    torch.save(state, folder / "state.pt")
+    try:
+        for role in ("student", "teacher"):
+            save_adapters(policy, folder / role, role)
+        torch.save(state, folder / "state.pt")
+    except (RuntimeError, SafetensorError) as error:  # what the writers call a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OSError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
     for path in (*folder.rglob("*"), folder):
         flush(path)
 

@@ -57,7 +57,11 @@ def stoppable(save):
         yield stop
     except BaseException as error:
         stop.holding = True  # from here on signals only count
-        step = save()
+        step = 0
+        try:
+            step = save()
+        except OSError as problem:
+            tell(f"{problem}. The steps since the checkpoint before are lost")
         if step:
             print(f"steps up to {step} are saved. Go on with: {resume_command()}", flush=True)
         if isinstance(error, KeyboardInterrupt):
@@ -122,5 +126,3 @@ def run_command(name, command, config, description, args=None):
             command(tyro.cli(config, description=description, args=args))
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"{name}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted, nothing was begun or lost")
