@@ -35,7 +35,7 @@ def read_objects(path):
     """(line number, object) of a jsonl file, or (place, object) of a json file with one
     list."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): "
@@ -44,8 +44,8 @@ def read_objects(path):
 
     if path.suffix == ".json" and text.lstrip().startswith("["):
         try:
-            numbered = list(enumerate(json.loads(text), 1))
-        except ValueError as error:
+            numbered = list(enumerate(load(text), 1))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not JSON: {error}") from None
     else:
         lines = enumerate(text.split("\n"), 1)
@@ -59,11 +59,16 @@ def read_objects(path):
     return numbered
 
 
+def load(text):
+    """A JSON value. NaN, which pandas writes where a field is missing, is read as null."""
+    return json.loads(text, parse_constant={}.get)
+
+
 def parse(line):
     """The JSON value of a line, or None."""
     try:
-        return json.loads(line)
-    except ValueError:
+        return load(line)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -114,6 +119,8 @@ def read_field(row, field):
         value = value[0]
     if field == "name" and isinstance(value, int):
         value = str(value)
+    if field in ("statement", "header", "proof") and isinstance(value, str):
+        value = unfenced(value)
 
     if not isinstance(value, str) and (value is not None or field == "statement"):
         raise TypeError(f'the field "{field}" is missing or not a text')
@@ -121,6 +128,15 @@ def read_field(row, field):
 
 
 # --- Lean text
+def unfenced(text):
+    """What stands in the last Markdown fence of a text, which may be in a chat's answer; the text
+    where there is none. In a comment a fence is part of Lean's text."""
+    if "```" not in text or "```" not in "".join(words(text)):
+        return text
+    blocks = re.findall(r"```\w*\s*?\n(.*?)(?:```|\Z)", text, re.S)
+    return blocks[-1] if blocks else text
+
+
 def key(statement):
     """What two statements share when they differ in name, spaces and comments only."""
     return " ".join(words(statement)[2:])
