@@ -21,11 +21,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extras import provers, ranks
+from extras.endpoint import GivenUp
 from fd_mini import LORA_ALPHA
 
 # What the terminal shows of a step, each with its format.
 SHOWN = (
-    "pass:.2f loss:.4f kl:.3f kl_ref:.4f flat_groups:.2f entropy:.3f length:.1f cut:.2f"
+    "pass:.2f loss:.4f kl:.3f kl_ref:.4f flat_groups:.2f entropy:.3f length:.1f cut:.2f "
+    "feedback_tokens:.0f"
 ).split()
 
 # Flags that may change between a run and its --resume: its past does not depend on them.
@@ -280,6 +282,36 @@ def share_of_attempts(attempts, **count):
     """A count as a share of the attempts, of all processes."""
     n = ranks.total({"attempts": attempts, **count})
     return {name: n[name] / n["attempts"] for name in count}
+
+
+def tell(source, rollouts, step):
+    """Feedback about each attempt, from source.write, into rollout.feedback -> metrics.
+
+    RuntimeError, in all processes, when nobody got any or one had to give up its endpoint.
+    """
+    trouble = ""
+    try:
+        texts = source.write(rollouts)
+    except GivenUp as error:
+        texts = [None] * len(rollouts)
+        trouble = f": {error}"
+    for rollout, text in zip(rollouts, texts):
+        rollout.feedback = text
+
+    told = len(texts) - texts.count(None)
+    tokens = source.endpoint.tokens if source.endpoint else 0
+    counts = dict(attempts=len(texts), told=told, stops=len(trouble), tokens=tokens)
+    n = ranks.total(counts)
+    if n["stops"] or not n["told"]:
+        raise RuntimeError(
+            f"feedback for only {n['told']} of {n['attempts']} attempts of step {step}{trouble}. "
+            "The step does not count, and whatever was trained before is saved: --resume goes "
+            "on, perhaps with more theorems a step or another --feedback."
+        )
+    metrics = {"feedback": n["told"] / n["attempts"]}
+    if source.endpoint:
+        metrics["feedback_tokens"] = n["tokens"]
+    return metrics
 
 
 def log_step(out, step, steps, metrics, rollouts):
