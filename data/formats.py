@@ -91,7 +91,7 @@ def read_theorem(row):
     """A row in anybody's field names -> Theorem. TypeError names a field that is missing or no
     text, ValueError says why the statement cannot be read."""
     ours = {field: read_field(row, field) for field in FIELDS}
-    header, statement, rest = "", ours["statement"], None
+    header, statement, rest = "", unfenced(ours["statement"]), None
     if not re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S):  # bare in our own files
         header, statement, rest = split_theorem(statement)
 
@@ -103,7 +103,7 @@ def read_theorem(row):
     header = "\n".join(filter(None, (theirs, header))) or None
 
     if ours["proof"]:
-        proof = proof_term(ours["proof"], bare=rest is not None)
+        proof = proof_term(unfenced(ours["proof"]), bare=rest is not None)
     else:
         proof = unless_stub(rest)
     name = ours["name"] or words(statement)[1]
@@ -119,8 +119,6 @@ def read_field(row, field):
         value = value[0]
     if field == "name" and isinstance(value, int):
         value = str(value)
-    if field in ("statement", "header", "proof") and isinstance(value, str):
-        value = unfenced(value)
 
     if not isinstance(value, str) and (value is not None or field == "statement"):
         raise TypeError(f'the field "{field}" is missing or not a text')
@@ -131,10 +129,8 @@ def read_field(row, field):
 def unfenced(text):
     """What stands in the last Markdown fence of a text, which may be in a chat's answer; the text
     where there is none. In a comment a fence is part of Lean's text."""
-    if "```" not in text or "```" not in "".join(words(text)):
-        return text
     blocks = re.findall(r"```\w*\s*?\n(.*?)(?:```|\Z)", text, re.S)
-    return blocks[-1] if blocks else text
+    return blocks[-1] if blocks and "```" in "".join(words(text)) else text
 
 
 def key(statement):

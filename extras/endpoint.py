@@ -64,8 +64,8 @@ class Endpoint:
 
     kind: "ollama" (its own chat API), "openai" (any server's chat completions) or "raw" (its
     completions). read: Answer -> what is wanted of it, or a NoAnswer. limit: tokens of an answer.
-    timeout: seconds for a whole answer; a question with all its tries and pauses gets twice as
-    many. max_parallel: requests at a time, None: 4 for Ollama, else 8. backoff: seconds of the
+    timeout: seconds of silence; a question with all its tries and pauses gets twice as many.
+    max_parallel: requests at a time, None: 4 for Ollama, else 8. backoff: seconds of the
     first pause. extras: fields that are left out where the server refuses them. fields: more of
     what is sent. ValueError for an address that cannot be one.
     """
@@ -101,16 +101,13 @@ class Endpoint:
         self.failed = []  # one bool a request
         self.trouble = ""  # the last failure
 
-        # Until a first answer has come, a refusal (400, 422) makes us send the next of these.
-        self.choices = [extras]
-        self.choice = 0
-        self.settled = False
-        self.key = ""
-        if kind != "ollama":
-            limits = {"max_tokens": limit}
-            # OpenAI's models that reason know the limit by another name.
-            self.choices = [limits | extras, limits, {"max_completion_tokens": limit}]
-            self.key = os.environ.get("OPENAI_API_KEY", "").strip()
+        # What the limit is called, and extras. A refusal (400, 422) drops the first choice, a first
+        # answer all the others. OpenAI's models that reason have another name for the limit.
+        self.choices = [("max_tokens", extras), ("max_tokens", {}), ("max_completion_tokens", {})]
+        self.key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if kind == "ollama":
+            self.choices = [("", extras)]
+            self.key = ""
 
     # --- many questions
 
@@ -186,12 +183,11 @@ class Endpoint:
 
     def request(self, text, deadline):
         """One request -> its Answer. Raises a NoAnswer that says why there is none."""
-        choice = self.choice
-        body = self.body(text) | self.choices[choice]
+        choices = self.choices
         try:
-            status, headers, data = self.post(body, deadline)
+            status, headers, data = self.post(self.body(text, *choices[0]), deadline)
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
-            raise NoAnswer(f"no whole answer within {self.timeout:g} s", 2) from None
+            raise NoAnswer(f"no answer in time ({self.timeout:g} s)", 2) from None
         except Exception as error:  # its text can quote headers
             lost = isinstance(error, (requests.ConnectionError, urllib3.exceptions.HTTPError))
             why = f"no connection ({type(error).__name__}){ADVICE}"
@@ -200,16 +196,16 @@ class Endpoint:
         said = self.harmless(" ".join(data[:4000].decode(errors="replace").split()))
         said = f"HTTP {status} {said[:200]}"
         if status == 200:
-            self.settled = True
+            self.choices = choices[:1]
             try:
                 return self.understand(json.loads(data))
             except Exception:  # whatever was sent
                 raise NoAnswer(f"{said} is no reply of its format{ADVICE}") from None
 
-        if status in (400, 422) and not self.settled and choice + 1 < len(self.choices):
-            if self.choice == choice:
-                self.choice += 1
-                refused = ", ".join(self.choices[choice].keys() - self.choices[choice + 1])
+        if status in (400, 422) and len(choices) > 1:
+            if self.choices is choices:  # no other thread was faster
+                self.choices = choices[1:]
+                refused = ", ".join(choices[0][1]) or "max_tokens"
                 print(f"{self.model} at {self.url} refused {refused}: its own settings decide")
             return self.request(text, deadline)
         raise self.failure(status, headers, said)
@@ -224,7 +220,7 @@ class Endpoint:
         pause = 0.0
         try:
             pause = urllib3.Retry().parse_retry_after(headers["Retry-After"])
-        except (LookupError, ValueError, OverflowError, urllib3.exceptions.HTTPError):
+        except Exception:
             pass  # it asks for none, or in no way that can be read
         if pause > 1:
             said += f" (it wants a pause of {pause:.0f} s)"
@@ -234,7 +230,6 @@ class Endpoint:
 
     def post(self, body, deadline):
         """Send a body -> (status, headers, the reply's bytes). TimeoutError, requests' errors."""
-        end = min(time.monotonic() + self.timeout, deadline)
         data = bytearray()
         # A connection is used once: what else comes on it belongs to no question. `auth` keeps
         # requests from sending a password of .netrc; proxies come from the environment.
@@ -252,7 +247,7 @@ class Endpoint:
                 if not part:
                     return reply.status_code, reply.headers, bytes(data)
                 data += part
-                if time.monotonic() > end:
+                if time.monotonic() > deadline:
                     raise TimeoutError
         raise ValueError("endless")
 
@@ -262,14 +257,16 @@ class Endpoint:
             request.headers["Authorization"] = f"Bearer {self.key}"
         return request
 
-    def body(self, text):
+    def body(self, text, limit_name, extras):
         """What is sent."""
-        body = {"model": self.model, "stream": False, **self.fields}
+        body = {"model": self.model, "stream": False, **self.fields, **extras}
         if self.kind == "ollama":
             # Its default of 4,096 cuts in silence. Powers of two: a new size loads it again.
             room = len(text) // 2 + 4096 + self.limit
             size = max(8192, 1 << room.bit_length())
             body["options"] = {"num_ctx": size, "num_predict": self.limit}
+        else:
+            body[limit_name] = self.limit
         if self.kind == "raw":
             return body | {"prompt": text}
         return body | {"messages": [{"role": "user", "content": text}]}

@@ -26,8 +26,7 @@ from fd_mini import LORA_ALPHA
 
 # What the terminal shows of a step, each with its format.
 SHOWN = (
-    "pass:.2f loss:.4f kl:.3f kl_ref:.4f flat_groups:.2f entropy:.3f length:.1f cut:.2f "
-    "feedback_tokens:.0f"
+    "pass:.2f loss:.4f kl:.3f kl_ref:.4f flat_groups:.2f entropy:.3f length:.1f cut:.2f"
 ).split()
 
 # Flags that may change between a run and its --resume: its past does not depend on them.
@@ -298,20 +297,17 @@ def tell(source, rollouts, step):
     for rollout, text in zip(rollouts, texts):
         rollout.feedback = text
 
-    told = len(texts) - texts.count(None)
-    tokens = source.endpoint.tokens if source.endpoint else 0
-    counts = dict(attempts=len(texts), told=told, stops=len(trouble), tokens=tokens)
-    n = ranks.total(counts)
-    if n["stops"] or not n["told"]:
+    counts = dict(attempts=len(texts), told=len(texts) - texts.count(None))
+    counts["tokens"] = source.endpoint.tokens if source.endpoint else 0
+    counts["stops"] = len(trouble)
+    attempts, told, tokens, stops = ranks.total(counts).values()
+    if stops or not told:
         raise RuntimeError(
-            f"feedback for only {n['told']} of {n['attempts']} attempts of step {step}{trouble}. "
-            "The step does not count, and whatever was trained before is saved: --resume goes "
-            "on, perhaps with more theorems a step or another --feedback."
+            f"feedback for only {told} of {attempts} attempts of step {step}{trouble}. The step "
+            "does not count, and whatever was trained before is saved: --resume goes on, perhaps "
+            "with more theorems a step or another --feedback."
         )
-    metrics = {"feedback": n["told"] / n["attempts"]}
-    if source.endpoint:
-        metrics["feedback_tokens"] = n["tokens"]
-    return metrics
+    return {"feedback": told / attempts, "feedback_tokens": tokens}
 
 
 def log_step(out, step, steps, metrics, rollouts):

@@ -66,21 +66,21 @@ def connect(
         url += "/v1"
 
     kind = "openai" if style == "chat" else "raw"
-    fields = dict(SAMPLING, extras=EXTRAS, backoff=backoff)
+    fields = dict(SAMPLING)
     if style == "fence":
         fields["stop"] = ["```"]
 
     # Can it be used at all, and with which fields?
-    first = Endpoint(kind, model, url, keep, 1, 120.0, **fields)
-    first(["theorem"], 1)
+    ask = Endpoint(
+        kind, model, url, keep, 1, 120.0, max_parallel, backoff, EXTRAS, **fields
+    )
+    ask(["theorem"], 1)
 
     print(f"{model} at {url}, prompt style {style}", flush=True)
-    read = refuse_empty if style == "chat" else keep
-    ask = Endpoint(
-        kind, model, url, read, max_new_tokens, timeout, max_parallel, **fields
-    )
-    ask.choice = first.choice
-    ask.settled = True
+    ask.limit = max_new_tokens
+    ask.timeout = timeout
+    if style == "chat":
+        ask.read = refuse_empty
     return partial(roll_out, ask, style)
 
 

@@ -9,9 +9,11 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
+import torch.distributed as dist
 
 import train
-from extras import served
+from extras import ranks, runs, served
 from extras.endpoint import Endpoint
 from feedback import build_prompt, clean_answer, instruction, make_feedback, prompt_text
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
@@ -155,7 +157,7 @@ def test_any_json_ends_as_an_answer_or_as_a_failure_with_a_name():
     for kind in ("openai", "ollama", "raw"):
         with Server(lambda handler, number, body: data[int(body.get("prompt") or body["messages"][0]["content"])]) as server:
             endpoint = Endpoint(kind, "m", server.url, lambda answer: answer, timeout=5.0, backoff=0.01)
-            endpoint.settled = True
+            endpoint.choices = endpoint.choices[:1]
             for number in range(len(data)):
                 (answer,) = endpoint([str(number)], least=10**6)
                 assert type(answer.text) is str and type(answer.tokens) is int if answer else "HTTP 200" in endpoint.trouble
@@ -280,7 +282,7 @@ def test_a_dripping_answer_ends_with_the_time_of_an_answer_and_dripping_headers_
         with Server(drip) as server:
             start = time.monotonic()
             (answer,), trouble = ask(server, timeout=0.3)
-            assert answer is None and ("no whole answer within 0.3 s" in trouble or "hangs" in trouble)
+            assert answer is None and ("no answer in time (0.3 s)" in trouble or "hangs" in trouble)
             assert time.monotonic() - start < 5 and len(server.asked) <= 2
 
 
@@ -420,6 +422,32 @@ def test_a_step_without_any_feedback_stops_the_run_and_one_with_some_counts_its_
     (line,) = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert line["step"] == 1 and line["feedback"] == 0.5 and line["feedback_tokens"] == 5 + 7
     assert (tmp_path / "run" / "ckpt" / "state.pt").is_file()
+
+
+def one_of_two(rank, folder, url):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    ranks.RANK, ranks.WORLD = rank, 2  # as torchrun tells them
+    told = make_feedback(f"openai:m@{url}", timeout=5.0, backoff=0.01)
+    ends = []
+    for step, texts in enumerate((["good", "bad"], ["bad", "good"][rank:rank + 1] * 8, ["bad"])):
+        try:
+            ends.append(runs.tell(told, [rollout(text) for text in texts], step))
+        except RuntimeError as error:
+            ends.append(str(error))
+    torch.save(ends, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_stop_together_when_one_has_given_up_or_nobody_got_feedback(tmp_path):
+    def answer(handler, number, body):
+        return (404, b"no") if "# Attempt\nbad" in body["messages"][0]["content"] else reply("1. Use `a`.", tokens=5)
+    with Server(answer) as server:
+        torch.multiprocessing.spawn(one_of_two, (tmp_path, server.url), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first[0] == second[0] == {"feedback": 0.5, "feedback_tokens": 10}
+    assert "feedback for only 8 of 16 attempts of step 1: no answer from m" in first[1]  # it gave up
+    assert "feedback for only 8 of 16 attempts of step 1. The step" in second[1]  # and stops the other
+    assert all("feedback for only 0 of 2 attempts of step 2" in ends[2] for ends in (first, second))
 
 
 def test_self_outside_of_training_says_who_has_it():
