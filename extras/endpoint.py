@@ -118,6 +118,7 @@ class Endpoint:
         waits long, and one when some questions got no answer.
         """
         self.tokens = 0
+        self.trouble = ""
         tries = 5 if least == 1 else 9
         answers = []
         quiet = len(texts) == 1 or None  # None: tqdm decides by the terminal
@@ -138,7 +139,6 @@ class Endpoint:
 
     def wait(self, result):
         """The Answer or NoAnswer of the oldest open question."""
-        self.trouble = ""
         patience = 2 * self.timeout + 1  # its thread has less, but cannot always see a clock
         pause = 30.0
         while patience > 0:

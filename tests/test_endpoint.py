@@ -389,10 +389,11 @@ def test_a_model_that_wants_another_name_for_the_limit_gets_it():
     assert server.asked[-1].keys() == {"model", "stream", "messages", "max_completion_tokens"} and len(server.asked) == 4
 
 
-def test_a_refusal_after_a_first_answer_is_a_failure_of_its_question_alone():
+def test_a_refusal_after_a_first_answer_is_a_failure_of_its_question_alone(capsys):
     with Server(lambda handler, number, body: (400, b"too long") if number == 1 else reply("1. Use `a`.")) as server:
         assert source(server, max_parallel=1).write([rollout()] * 3) == ["1. Use `a`.", None, "1. Use `a`."]
     assert [len(body) for body in server.asked] == [5] * 3  # nothing is left out
+    assert "1 of 3 requests to m failed: HTTP 400 too long" in capsys.readouterr().out.replace("(", "")
 
 
 def test_advice_is_bounded_and_thinks_only_where_it_is_asked_to():
