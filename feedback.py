@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from extras.endpoint import Endpoint
+from extras.endpoint import Answer, Endpoint, NoAnswer
 from lean.answers import without_thinking
 from lean_env import Rollout, Theorem, Verdict
 from toy.tutor import tutor
@@ -41,7 +41,7 @@ def build_prompt(
     if style is None:
         style = "chat" if tokenizer.chat_template else "plain"
     # White space, then up to 20 other characters, each.
-    pieces = re.findall(r"\s*\S{1,20}", feedback or "")
+    pieces = re.findall(r"\s*\S{1,20}", (feedback or "").rstrip())
 
     def length(count: int) -> int:
         return len(encode(tokenizer, theorem, "".join(pieces[:count]), style))
@@ -164,9 +164,13 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
     ollama:MODEL[@URL]    a local language model
     openai:MODEL[@URL]    any OpenAI-compatible server; key in OPENAI_API_KEY, if it wants one
 
-    style: how much is demanded of the advice, see LEVELS. options: of the Endpoint.
+    These two are told not to think, where their server knows how to; ollama-think:MODEL and
+    openai-think:MODEL think, and may write eight times as much. style: how much is demanded of
+    the advice, see LEVELS. options: of the Endpoint.
     """
     kind, _, rest = spec.partition(":")
+    server = kind.removesuffix("-think")
+    thinks = server != kind
 
     def ask_rule(rollouts):
         return [RULES[spec](rollout, style) for rollout in rollouts]
@@ -184,17 +188,21 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
         return Feedback(repeat, needs_verdict=False)
     if spec == "self" and generate:
         return Feedback(ask_base)
-    if kind in READERS:
+    if server in ("ollama", "openai"):
         model, _, url = rest.partition("@")
-        endpoint = Endpoint(kind, model, url, READERS[kind], **options)
+        limit = 8192 if thinks else 1024
+        extras = {"think": thinks}
+        if server == "openai":
+            extras = {"chat_template_kwargs": {"enable_thinking": thinks}}
+        endpoint = Endpoint(server, model, url, advice, limit, extras=extras, **options)
 
         def ask_endpoint(rollouts):
             return endpoint([instruction(rollout, style) for rollout in rollouts])
 
         return Feedback(ask_endpoint, endpoint=endpoint)
     raise ValueError(
-        f"feedback {spec!r} is none of tutor, lean, truth, self, const:TEXT, "
-        "ollama:MODEL[@URL], openai:MODEL[@URL]"
+        f"feedback {spec!r} is none of tutor, lean, truth, const:TEXT, ollama:MODEL[@URL], "
+        "openai:MODEL[@URL]; self needs a policy in training, which train.py alone has"
     )
 
 
@@ -251,35 +259,41 @@ def instruction(rollout: Rollout, style: int = 4) -> str:
         *LEVELS[:style],
         f"# Problem\n{rollout.theorem.statement}",
         f"# Attempt\n{attempt}",
-        f"# Lean's output (line 1 starts the problem)\n{output}",
+        f"# Lean's output (line 1 starts the theorem or, of a whole file, the file)\n{output}",
         "# Advice\n",
     ]
     return "\n\n".join(parts)
 
 
+# Characters that nobody sees.
+INVISIBLE = re.compile(
+    "[\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff9-\ufffd\x00\U000e0000-\U000e0fff]"
+)
+
+
 def clean_answer(text: str | None, cut: bool = False) -> str | None:
-    """An answer without its thinking; None when nothing is left.
+    """An answer without its thinking, at most 4,000 characters; None when no word is left.
 
     Of one that was cut the numbered items count, but for the last one, which may be cut.
     """
     text = without_thinking(text or "")
+    text = INVISIBLE.sub("", text)
     if cut:
-        item = r"^\s*\d+[.)].*?(?=^\s*\d+[.)])"
-        text = "".join(re.findall(item, text, re.DOTALL | re.MULTILINE))
-    return text.strip() or None
+        items = list(re.finditer(r"^[ \t]*\d+[.)]", text, re.MULTILINE))
+        text = text[items[0].start() : items[-1].start()] if items else ""
+    is_read = re.search(r"[^\W\d_]", re.sub(r"`{3,}\w*", "", text))
+    return text.strip()[:4000] if is_read else None
 
 
-def read_ollama(reply: dict) -> str | None:
-    """The advice in a reply of Ollama's own chat API."""
-    cut = reply.get("done_reason") == "length"
-    return clean_answer(reply["message"]["content"], cut)
-
-
-def read_openai(reply: dict) -> str | None:
-    """The advice in a reply of an OpenAI-compatible server."""
-    choice = reply["choices"][0]
-    cut = choice.get("finish_reason") == "length"
-    return clean_answer(choice["message"]["content"], cut)
-
-
-READERS = {"ollama": read_ollama, "openai": read_openai}
+def advice(answer: Answer) -> str | NoAnswer:
+    """The advice in a language model's answer, or why there is none in it."""
+    text = clean_answer(answer.text, answer.cut)
+    if text:
+        return text
+    if answer.cut:
+        return NoAnswer(
+            f"its answer was cut at {answer.tokens} tokens, before any advice; a model that "
+            "thinks has more with ollama-think:MODEL, openai-think:MODEL"
+        )
+    return NoAnswer("an answer without a word that can be read")

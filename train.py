@@ -139,18 +139,18 @@ class Run:
 
 
 def fd_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
-    """Sample, judge, tell, and leave the gradient of FD in the student -> (metrics, rollouts)"""
+    """Sample, judge, tell, and leave the gradient of FD in the student -> (metrics, rollouts)
+
+    RuntimeError when no attempt got feedback, in all processes.
+    """
     policy = run.policy
     metrics, rollouts = sample_and_judge(cfg, run, theorems, step)
 
     clock = time.perf_counter()
-    # Every attempt is talked about, right or wrong. None: Lean failed on it, or nobody could say
-    # anything. Nothing is learnt from such an attempt.
-    texts = run.source.write(rollouts)
-    for rollout, text in zip(rollouts, texts):
-        rollout.feedback = text
+    # run.source writes about every attempt, right or wrong. None: Lean failed on it, or nobody
+    # could say anything. Nothing is learnt from such an attempt.
+    metrics |= runs.tell(run.source, rollouts, step)
     told = [r for r in rollouts if r.feedback is not None]
-    metrics |= runs.share_of_attempts(feedback=len(told), attempts=len(rollouts))
     metrics["s_feedback"] = time.perf_counter() - clock
 
     clock = time.perf_counter()

@@ -32,7 +32,7 @@ def read_objects(path):
     """(line number, object) of a jsonl file, or (place, object) of a json file with one
     list."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}): "
@@ -41,8 +41,8 @@ def read_objects(path):
 
     if path.suffix == ".json" and text.lstrip().startswith("["):
         try:
-            numbered = list(enumerate(json.loads(text), 1))
-        except ValueError as error:
+            numbered = list(enumerate(load(text), 1))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not JSON: {error}") from None
     else:
         lines = enumerate(text.split("\n"), 1)
@@ -56,11 +56,16 @@ def read_objects(path):
     return numbered
 
 
+def load(text):
+    """A JSON value. NaN, which pandas writes where a field is missing, is read as null."""
+    return json.loads(text, parse_constant={}.get)
+
+
 def parse(line):
     """The JSON value of a line, or None."""
     try:
-        return json.loads(line)
-    except ValueError:
+        return load(line)
+    except (ValueError, RecursionError):
         return None
 
 
@@ -83,7 +88,7 @@ def read_theorem(row):
     """A row in anybody's field names -> Theorem. TypeError names a field that is missing or no
     text, ValueError says why the statement cannot be read."""
     ours = {field: read_field(row, field) for field in FIELDS}
-    header, statement, rest = "", ours["statement"], None
+    header, statement, rest = "", unfenced(ours["statement"]), None
     if not re.match(r"theorem (?!.*(:=|--|/-))", statement, re.S):  # bare in our own files
         header, statement, rest = split_theorem(statement)
 
@@ -95,7 +100,7 @@ def read_theorem(row):
     header = "\n".join(filter(None, (theirs, header))) or None
 
     if ours["proof"]:
-        proof = proof_term(ours["proof"], bare=rest is not None)
+        proof = proof_term(unfenced(ours["proof"]), bare=rest is not None)
     else:
         proof = unless_stub(rest)
     name = ours["name"] or words(statement)[1]
@@ -118,6 +123,13 @@ def read_field(row, field):
 
 
 # --- Lean text
+def unfenced(text):
+    """What stands in the last Markdown fence of a text, which may be in a chat's answer; the text
+    where there is none. In a comment a fence is part of Lean's text."""
+    blocks = re.findall(r"```\w*\s*?\n(.*?)(?:```|\Z)", text, re.S)
+    return blocks[-1] if blocks and "```" in "".join(words(text)) else text
+
+
 def key(statement):
     """What two statements share when they differ in name, spaces and comments only."""
     return " ".join(words(statement)[2:])

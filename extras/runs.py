@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from extras import provers, ranks
+from extras.endpoint import GivenUp
 from fd_mini import LORA_ALPHA
 
 # What the terminal shows of a step, each with its format.
@@ -439,6 +440,33 @@ def share_of_attempts(attempts, **count):
     """A count as a share of the attempts, of all processes."""
     n = ranks.total({"attempts": attempts, **count})
     return {name: n[name] / n["attempts"] for name in count}
+
+
+def tell(source, rollouts, step):
+    """Feedback about each attempt, from source.write, into rollout.feedback -> metrics.
+
+    RuntimeError, in all processes, when nobody got any or one had to give up its endpoint.
+    """
+    trouble = ""
+    try:
+        texts = source.write(rollouts)
+    except GivenUp as error:
+        texts = [None] * len(rollouts)
+        trouble = f": {error}"
+    for rollout, text in zip(rollouts, texts):
+        rollout.feedback = text
+
+    counts = dict(attempts=len(texts), told=len(texts) - texts.count(None))
+    counts["tokens"] = source.endpoint.tokens if source.endpoint else 0
+    counts["stops"] = len(trouble)
+    attempts, told, tokens, stops = ranks.total(counts).values()
+    if stops or not told:
+        raise RuntimeError(
+            f"feedback for only {told} of {attempts} attempts of step {step}{trouble}. The step "
+            "does not count, and whatever was trained before is saved: --resume goes on, perhaps "
+            "with more theorems a step or another --feedback."
+        )
+    return {"feedback": told / attempts, "feedback_tokens": tokens}
 
 
 def log_step(out, step, metrics, rollouts):

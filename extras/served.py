@@ -15,35 +15,33 @@ small server that speaks the format; not yet run against vLLM itself.
 import re
 from functools import partial
 
-from extras.endpoint import Endpoint
+from extras.endpoint import Endpoint, NoAnswer
 from feedback import prompt_text
 from lean_env import Rollout, Verdict
 
-# Nothing is cut off. The last three are fields of vLLM and others: without them the model's
-# generation_config.json decides.
-SAMPLING = dict(temperature=1.0, top_p=1.0, top_k=-1, min_p=0.0, repetition_penalty=1.0)
+# Nothing is cut off. The second line is of vLLM and others, and left out where a server refuses
+# it: then the model's generation_config.json decides.
+SAMPLING = dict(temperature=1.0, top_p=1.0)
+EXTRAS = dict(top_k=-1, min_p=0.0, repetition_penalty=1.0)
 # These families were trained on raw completions.
 FENCE = re.compile(
     r"deepseek-prover-(v?1\.5)|goedel-prover-sft|goedel-prover-dpo", re.IGNORECASE
 )
 
 
-def read(reply):
-    """(text, finished, tokens) of a reply in either format.
+def keep(answer):
+    """A raw completion may be empty, as a first short try may."""
+    return answer
 
-    None where the server itself gave up ("abort", "content_filter").
-    """
-    choice = reply["choices"][0]
-    reason = choice["finish_reason"]
-    if reason not in ("stop", "length"):
-        return None
 
-    if "text" in choice:
-        text = choice["text"]
-    else:
-        text = choice["message"]["content"]  # null: cut while it was thinking
-    usage = reply.get("usage") or {}
-    return text or "", reason == "stop", usage.get("completion_tokens", 0)
+def refuse_empty(answer):
+    """A chat answer. An empty one was cut while it was thinking; if not, NoAnswer."""
+    if answer.text.strip() or answer.cut:
+        return answer
+    return NoAnswer(
+        f"empty `content` after {answer.tokens} tokens; if it stands in `reasoning_content`, start "
+        "the server without a reasoning parser"
+    )
 
 
 def connect(
@@ -68,17 +66,21 @@ def connect(
         url += "/v1"
 
     kind = "openai" if style == "chat" else "raw"
-    fields = dict(SAMPLING, max_tokens=max_new_tokens)
+    fields = dict(SAMPLING)
     if style == "fence":
         fields["stop"] = ["```"]
 
-    # Can it be used at all?
-    shortest = fields | {"max_tokens": 1}
-    first = Endpoint(kind, model, url, read, 120.0, 1, backoff, **shortest)
-    first(["theorem"], 1)
+    # Can it be used at all, and with which fields?
+    ask = Endpoint(
+        kind, model, url, keep, 1, 120.0, max_parallel, backoff, EXTRAS, **fields
+    )
+    ask(["theorem"], 1)
 
     print(f"{model} at {url}, prompt style {style}", flush=True)
-    ask = Endpoint(kind, model, url, read, timeout, max_parallel, backoff, **fields)
+    ask.limit = max_new_tokens
+    ask.timeout = timeout
+    if style == "chat":
+        ask.read = refuse_empty
     return partial(roll_out, ask, style)
 
 
@@ -87,9 +89,9 @@ def roll_out(
 ):
     """eval.roll_out with the model elsewhere: rollouts, judged, in order.
 
-    ask: texts -> what `read` took out of each reply, None for a failure. Of the other arguments
-    the theorems and their feedback count: length and random numbers are the server's. A request
-    that failed gives a "crash": it is left out, never a wrong proof.
+    ask: texts -> Answers, None for a failure. Of the other arguments the theorems, their feedback
+    and the limit count: random numbers are the server's. A request that failed gives a "crash":
+    it is left out, never a wrong proof.
     """
     prompts = []
     for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
@@ -99,15 +101,19 @@ def roll_out(
 
     rollouts, answered = [], []
     for theorem, answer in zip(theorems, ask(prompts)):
-        text, finished, tokens = answer or ("", False, 0)
-        ids = [-1] * tokens  # how many there are is known, but not which
-        rollout = Rollout(theorem, [], ids, [True] * tokens, Verdict("crash"))
-        rollout.finished = finished
-        rollout.text = text
-        rollout.chat = style == "chat"
+        rollout = Rollout(theorem, [], [], [], Verdict("crash"), chat=style == "chat")
         rollouts.append(rollout)
         if answer:
+            # How many tokens there are is known, but not which.
+            rollout.completion_ids = [-1] * min(answer.tokens, max_new_tokens)
+            rollout.sampled = [True] * len(rollout.completion_ids)
+            rollout.finished = not answer.cut
+            rollout.text = answer.text
             answered.append(rollout)
+
+    silent = sum(not rollout.text.strip() for rollout in answered)
+    if silent:
+        print(f"{silent} of {len(prompts)} answers were empty or cut while thinking")
 
     jobs = [(rollout.theorem, rollout.text) for rollout in answered]
     verdicts = env.check_answers(jobs, style == "chat")

@@ -1,5 +1,6 @@
 """Other people's theorems: their field names, their ways to end a statement, the hub's files, what is reported."""
 import json
+import math
 
 import huggingface_hub.constants
 import pytest
@@ -293,7 +294,41 @@ def test_a_file_that_is_no_text_is_one_line_with_its_path(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["some.jsonl", "some.json"])
+def test_a_byte_order_mark_and_the_nan_of_a_missing_field_are_read_over(tmp_path, name):
+    rows = [{"name": "a", "statement": "theorem a : True", "proof": math.nan, "header": math.nan, "feedback": math.nan, "score": math.inf},
+            {"name": math.nan, "id": "b", "formal_statement": math.nan, "statement": "theorem b : True", "proof": "by\n  trivial"}]
+    text = "\n".join(map(json.dumps, rows)) if name.endswith("l") else json.dumps(rows)
+    assert "NaN" in text and "Infinity" in text
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert load_theorems(str(tmp_path / name)) == [Theorem("a", "theorem a : True"), Theorem("b", "theorem b : True", None, "by\n  trivial")]
+
+
+FENCE = "```"
+
+
+@pytest.mark.parametrize("opening, closing", [
+    ("```lean4\n", "\n```"), ("```lean\r\n", "\n```\n"), ("  ```\n", "\n``` "), ("Here it is:\n\n```lean4\n", "\n```\nIt's done."), ("```lean4  \n", "\n"),
+    ("First\n```lean4\ntheorem no : False := by\n  sorry\n```\nthen\n```lean4\n", "\n```")])
+def test_a_fence_around_a_statement_or_a_proof_is_no_part_of_it(opening, closing):
+    proof = "by\n  intro h -- `h`, not ``h``\n  exact h"
+    statement = "theorem t (p : Prop) : p → p"
+    rows = [{"statement": f"{opening}{statement} := by sorry{closing}", "proof": f"{opening}{proof}{closing}"},
+            {"statement": statement, "proof": f"{opening}{statement} := {proof}{closing}"},
+            {"full_proof": f"{opening}import Lean\n\n{statement} := {proof}{closing}"}]
+    theorems = [read_theorem({"name": "t"} | row) for row in rows]
+    assert [(t.statement, t.proof) for t in theorems] == [(statement, proof)] * 3
+    assert [v.status for v in LEAN.check([(t, t.proof) for t in theorems[:2]])] == ["proved"] * 2
+
+
+def test_a_fence_in_a_comment_stays_where_it_is():
+    comment = f"/-- As in\n{FENCE}lean\nfoo\n{FENCE}\n-/"
+    theorem = read_theorem({"statement": f"def one := 1\n{comment}\ndef two := 2\ntheorem t : two = 2 := by\n  /-\n{FENCE}\n-/\n  rfl"})
+    assert comment in theorem.header and theorem.statement == "theorem t : two = 2" and FENCE in theorem.proof
+
+
 @pytest.mark.parametrize("line, complaint", [
+    ("[" * 100_000, "not a JSON object"), ('{"name": "t", "statement": NaN}', '"statement"'),
     ("{not json", "not a JSON object"), ('["a", "b"]', "not a JSON object"), ("3", "not a JSON object"), ('{"name": "t"}', '"statement"'),
     ('{"name": "t", "statement": 3}', '"statement"'), ('{"name": "t", "statement": "theorem t : True", "proof": 1}', '"proof"'),
 ])

@@ -480,8 +480,8 @@ def test_a_silent_server_costs_the_timeout_and_then_its_sample():
         start = time.monotonic()
         told = source("ollama", server, timeout=0.2)
         assert told.write(ONE) == [None] and told.failures == 1
-        assert 0.6 <= time.monotonic() - start < 2
-    assert len(server.requests) == 3
+        assert 0.4 <= time.monotonic() - start < 2
+    assert len(server.requests) == 2
 
 
 def test_requests_run_in_parallel_but_never_more_than_allowed_and_answers_keep_their_order():
