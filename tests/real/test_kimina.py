@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lean_env import LeanEnv, Theorem
-from tests.real.conftest import ROOT, free_port, python, serving
+from real_parts import ROOT, free_port, python, serving
 
 CHECKOUT = os.environ.get("KIMINA_LEAN_SERVER", "")
 # Neither a database nor a cloud's log is used. Python 3.11's own TypedDict is one that pydantic refuses.
