@@ -30,6 +30,8 @@ from lean.text import blank, tokens
 # Lean.
 NOT_LEANS_LINES = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
+OF_IMPORTS = set("prelude module public private meta import all".split())
+
 # Where Lean answers the second of these lines, the next is line 1 of our text. The first is an
 # error in a Lean where a text of ours has been before, and in one without a library.
 BEGINNING = "theorem _our_text : True := True.intro\n#print axioms _our_text\n"
@@ -40,7 +42,7 @@ BUSY = "No available REPLs"  # in the server's words, as the next
 # A server that reads at most 64 KiB of a message says so. Then it is asked to print less of
 # every expression, and at last whether a term (in lean_env.frame_term's words) fails.
 TOO_LONG = "Failed to read from REPL stdout"
-LESS = "set_option pp.maxSteps 50\n"
+LESS = "set_option pp.maxSteps {}\n"
 TERM = re.compile(
     r"(?s):= (.*)\nexample : True := by first \| exact True\.intro \| exact \(\1\n\)\n.*"
 )
@@ -90,33 +92,36 @@ def read(url, text, seconds):
     `seconds`, 2 or 3 when there is no answer; messages as `lean --json` gives them; seconds).
     RuntimeError, one line, when asking again cannot help."""
     began = time.monotonic()
+    text = text.encode("utf-8", "replace").decode()  # half characters are refused with 422
     imports, text = imports_first(NOT_LEANS_LINES.sub(" ", text))
     code, messages = answer(url, imports, text, seconds)
     if code == 3:
-        imports += LESS
-        code, messages = answer(url, imports, text, seconds)
-    if code == 3 and TERM.search(text):
-        # The answer can only reject: where our line is not reached, there is still none.
-        _, messages = answer(url, imports, TERM.sub(DOES_IT_FAIL, text), seconds)
-        said = dict(column=0, data="this fails, and Lean's words are too long for the server")
-        ours = [m | said for m in messages if "_it_fails`" in m["data"]]
-        code, messages = (1, [dict(m, line=m["line"] - 1) for m in ours]) if ours else (2, [])
-    messages = [m for m in messages if not is_linters(m)]
+        code, messages = answer(url, imports + LESS.format(50), text, seconds)
+    term = code == 3 and TERM.search(text)
+    if term:
+        # The answer can only reject: where there is no error, there is still no verdict.
+        text = TERM.sub(DOES_IT_FAIL, text)
+        _, messages = answer(url, imports + LESS.format(1), text, seconds)
+        line = text.count("\n", 0, term.start()) + 1
+        said = dict(line=line, column=0, data="what Lean says is too long for the server")
+        messages = [m | said for m in messages if is_error(m)][:1]
+        code = 1 if messages else 2
+    messages = [m for m in messages if is_error(m) or "set_option linter." not in m["data"]]
     return code, messages, time.monotonic() - began
 
 
 def imports_first(text):
     """-> (its imports, at least one, a line each, as a server knows them; the text with as many
     lines, where all is blank up to the first word that belongs to no import)."""
-    names, last = [], ""
+    imports = last = ""
     for word, at in tokens(text)[0]:
         if last in ("import", "all") and word != "all":
-            names.append(word)
-        elif word not in ("prelude", "module", "public", "private", "meta", "import", "all"):
+            imports += f"import {word}\n"
+        elif word not in OF_IMPORTS:
             text = blank(text[:at]) + text[at:]
             break
         last = word
-    return "".join(f"import {name}\n" for name in names or ["Init"]), text
+    return imports or "import Init\n", text
 
 
 def answer(url, imports, text, seconds):
@@ -126,7 +131,6 @@ def answer(url, imports, text, seconds):
         body = {
             "snippets": [{"id": "proof", "code": imports + BEGINNING + text}],
             "timeout": math.ceil(seconds),
-            "debug": False,
             "reuse": reuse,
         }
         try:
@@ -149,7 +153,7 @@ def answer(url, imports, text, seconds):
             # A REPL that fails says {"message": ...}: no messages, no evidence.
             messages = [leans_message(m) for m in response.get("messages") or []]
             first = min((m["line"] for m in messages if m["data"] == BEGUN), default=0)
-            errors = [m["line"] for m in messages if m["severity"] == "error"]
+            errors = [m["line"] for m in messages if is_error(m)]
             if first and first <= min(errors, default=first):
                 behind = [m for m in messages if m["line"] > first]
                 return int(bool(errors)), [dict(m, line=m["line"] - first) for m in behind]
@@ -201,8 +205,8 @@ def show_key(request):
     return request
 
 
-def is_linters(message):
-    return message["severity"] == "warning" and "set_option linter." in message["data"]
+def is_error(message):
+    return message["severity"] == "error"
 
 
 def leans_message(message):

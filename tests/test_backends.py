@@ -62,6 +62,8 @@ class Kimina(BaseHTTPRequestHandler):
             return self.answer(401, {"detail": "Invalid or missing API key"})
         if self.path != "/api/check" or not body["snippets"] or not isinstance(body["timeout"], int):
             return self.answer(404, {"detail": "Not Found"})
+        if re.search("[\ud800-\udfff]", body["snippets"][0]["code"]):
+            return self.answer(422, {"detail": "Input should be a valid string"})
         fault = server.faults.pop(0) if server.faults else None
         if isinstance(fault, int):
             return self.answer(fault, {"detail": "JSON decode error" if fault == 500 else "No available REPLs"})
@@ -221,11 +223,17 @@ def test_lines_end_where_lean_says(backend):
         assert (character, verdict.status, verdict.messages) == (character, "proved", [])
 
 
+def test_half_a_character_ends_nothing(backend):
+    env = backend[0]()
+    assert [v.status for v in env.check([(theorem("(p : Prop) (hp : p) : p"), "by\n  exact hp -- \ud800"), (FALSE[0], "\udc00"), TRUE])] == [
+        "proved", "rejected", "proved"]
+
+
 # ---- what only a server can do wrong
 def test_a_server_is_told_from_none_and_its_lean_is_named(server, monkeypatch):
     assert connect(server).describe() == f"Lean ? from the Kimina server at {server.url}"  # our little library has no versionString
     assert {key: type(value) for key, value in server.asked[-1].items()} == {
-        "snippets": list, "timeout": int, "debug": bool, "reuse": bool}
+        "snippets": list, "timeout": int, "reuse": bool}
     server.key = "secret"
     with pytest.raises(SystemExit, match=r"wants an API key \(401\): set KIMINA_API_KEY"):
         connect(server)
@@ -350,19 +358,22 @@ def test_what_a_prover_writes_imports_nothing(server):
 # Goals are printed one by one; all numbers of steps are per expression.
 BIG = "∧ ".join(["(p → q → p → q → p)"] * 40)
 LONG = {
-    "a long goal": (theorem(f"(p q : Prop) : {BIG} ∧ q"), "by\n  " + "have h := True.intro\n  " * 3 + "skip"),
-    "many goals": (theorem(f"(p q : Prop) : {BIG} ∧ q"), "by\n  repeat' constructor"),
-    "a long word": (theorem("(p : Prop) : p"), f"by\n  exact \"{'x' * 4000}\""),
+    "a long goal": (theorem(f"(p q : Prop) (h : {BIG} ∧ q ∧ {BIG}) : {BIG} ∧ {BIG} ∧ q"), "by\n  skip", 2),
+    "many goals": (theorem(f"(p q : Prop) (h : {BIG}) : {BIG} ∧ q"), f"by\n  refine ⟨{'?_, ' * 40}?_⟩", 3),
+    "a long word": (theorem("(p : Prop) : p"), f"by\n  exact \"{'x' * 4000}\"", 3),
 }
 
 
 @pytest.mark.parametrize("kind", LONG)
 @pytest.mark.parametrize("lines", ["file", "behind the imports"])
 def test_a_wrong_proof_with_a_message_too_long_for_the_server_is_rejected(server, lines, kind):
-    server.lines, server.limit = lines, 3000
-    (verdict,) = connect(server).check([LONG[kind]])
-    assert verdict.status == "rejected" and verdict.messages
-    lines = f"{LONG[kind][0].statement} := {LONG[kind][1]}".split("\n")
+    *job, questions = LONG[kind]
+    server.lines, server.limit = lines, 2500
+    env = connect(server)
+    server.asked.clear()
+    (verdict,) = env.check([tuple(job)])
+    assert verdict.status == "rejected" and verdict.messages and len(server.asked) == questions
+    lines = f"{job[0].statement} := {job[1]}".split("\n")
     assert all(1 <= m["line"] <= len(lines) and m["column"] <= len(lines[m["line"] - 1]) for m in verdict.messages)
     assert not any("_it_fails" in m["data"] for m in verdict.messages)
 

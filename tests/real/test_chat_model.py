@@ -98,7 +98,7 @@ def test_four_bit_weights_give_transformers_own_log_probabilities(folder):
         assert (full(torch.tensor([prompt])).logits[0, -9:-1].log_softmax(-1) - ours).abs().max() > 0.01  # it was rounded
 
 
-RUNS = {"fd": {}, "grpo": dict(algo="grpo", group_size=2), "self": dict(feedback="self"), "tools": dict(tools=True)}
+RUNS = {"fd": {}, "grpo": dict(algo="grpo", group_size=2), "self": dict(feedback="self", prompts_per_step=1), "tools": dict(tools=True)}
 
 
 @pytest.mark.parametrize("kind", RUNS)

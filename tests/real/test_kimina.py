@@ -101,12 +101,17 @@ def test_a_proof_that_takes_too_long_is_a_timeout(url):
     assert [v.status for v in env.check([(Theorem("t", "theorem t (p : Prop) : p"), "by\n  repeat skip"), TRUE])] == ["timeout", "proved"]
 
 
-@pytest.mark.parametrize("proof", [f"by\n  exact \"{'x' * 70000}\"", "by\n  repeat' constructor"], ids=["a long word", "many goals"])
+@pytest.mark.parametrize("proof", [f"by\n  exact \"{'x' * 70000}\"", f"by\n  refine ⟨{'?_, ' * 60}?_⟩"], ids=["a long word", "many goals"])
 def test_a_message_too_long_for_the_server_is_a_rejection(url, proof):
     """Newer commits read 64 KiB of a line, and fail behind them; the package reads all of it."""
     big = " ∧ ".join(["(p → q → p → q → p ∨ q ∨ p)"] * 60)
     env = LeanEnv(lean=f"kimina:{url}", header="", timeout=20)
-    assert env.check([(Theorem("t", f"theorem t (p q : Prop) : {big} ∧ q"), proof)])[0].status == "rejected"
+    assert env.check([(Theorem("t", f"theorem t (p q : Prop) (h : {big}) : {big} ∧ q"), proof)])[0].status == "rejected"
+
+
+def test_half_a_character_ends_nothing(url):
+    env = LeanEnv(lean=f"kimina:{url}", timeout=20)
+    assert [v.status for v in env.check([(TRUE[0], "h hp -- \ud800"), (FALSE[0], "\udc00"), TRUE])] == ["proved", "rejected", "proved"]
 
 
 def test_many_at_once_are_all_answered(url):
