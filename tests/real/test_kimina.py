@@ -39,7 +39,8 @@ def start(request, tmp_path_factory):
     for name, text in STUBS.items():
         (folder / "stubs" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "stubs" / name).write_text(text)
-    for name, text in {"lake": 'shift\nexec "$@"', "repl": f'PYTHONPATH={ROOT} exec {sys.executable} {ROOT}/tests/real/lean_repl.py'}.items():
+    repl = f'PYTHONPATH="{ROOT}" exec "{sys.executable}" "{ROOT}/tests/real/lean_repl.py"'
+    for name, text in {"lake": 'shift\nexec "$@"', "repl": repl}.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
 
@@ -53,7 +54,6 @@ def start(request, tmp_path_factory):
         url = f"http://127.0.0.1:{port}"
         return url, serving(python("-m", "server"), f"{url}/health", folder / "log", PYTHONPATH=path,
                             PATH=f"{folder}{os.pathsep}{os.environ['PATH']}", **environment)
-    run.kind = request.param
     return run
 
 

@@ -6,7 +6,6 @@ them all and calls its only model by any name.
 import importlib.util
 import json
 import math
-from inspect import signature
 
 import pytest
 
@@ -85,7 +84,7 @@ def test_it_gives_feedback(server):
 @pytest.mark.parametrize("style", ["chat", "plain"])
 def test_its_attempts_are_judged_and_counted(server, style, tmp_path, request):
     url, name = server
-    if "transformers" in request.node.name and "extras" not in signature(endpoint.Endpoint).parameters:
+    if "transformers" in request.node.name and not hasattr(endpoint, "NoAnswer"):
         pytest.xfail("fields that a strict server refuses are not left out yet")
     (tmp_path / "data.jsonl").write_text(json.dumps({"name": THEOREM.name, "statement": THEOREM.statement, "header": ""}) + "\n")
     results = evaluation.main(evaluation.Config(model=name, endpoint=url, style=style, data=str(tmp_path / "data.jsonl"), samples=2,
