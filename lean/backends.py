@@ -20,7 +20,7 @@ def connect(env, lean, project, header):
     env.version = ""  # to be asked for
     kind, _, where = lean.partition(":")
     if kind in ("kimina", "dojo") and project is not None:
-        raise SystemExit(f"--lean {lean} brings its own project: leave --lean-project out")
+        raise SystemExit(f"--lean {kind} brings its own project: leave --lean-project out")
     helper = ""
     if kind == "dojo":
         lean = "lean"

@@ -40,7 +40,7 @@ BEGUN = "'_our_text' does not depend on any axioms"
 BUSY = "No available REPLs"  # in the server's words, as the next
 
 # A server that reads at most 64 KiB of a message says so. Then it is asked to print less of
-# every expression, and at last whether a term (in lean_env.frame_term's words) fails.
+# every expression, and at last whether a term (in lean_env.frame's words) fails.
 TOO_LONG = "Failed to read from REPL stdout"
 LESS = "set_option pp.maxSteps {}\n"
 TERM = re.compile(
