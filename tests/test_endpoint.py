@@ -191,10 +191,14 @@ def test_a_server_that_gives_up_is_named_as_that_and_not_as_a_server_that_does_n
 
 
 def test_an_answer_that_thinking_used_up_is_told_as_that():
-    with Server(lambda *_: reply("", "length", 1024, thinking="hm")) as server, pytest.raises(SystemExit) as error:
-        source(server, "ollama").ping()
-    assert "cut at 1024 tokens, before any advice" in str(error.value) and "ollama-think:MODEL" in str(error.value)
-    assert "Does the server run" not in str(error.value)
+    with Server(lambda *_: reply("", "length", 1024, thinking="hm")) as server:
+        told = source(server, "ollama")
+        told.ping()  # a ping wants no advice: any answer will do, a short one at that
+        assert server.asked[0]["options"]["num_predict"] == 16
+        assert told.write([rollout()]) == [None] and server.asked[1]["options"]["num_predict"] == 1024
+    trouble = told.endpoint.trouble
+    assert "cut at 1024 tokens, before any advice" in trouble and "ollama-think:MODEL" in trouble
+    assert "Does the server run" not in trouble
 
 
 # --- text
