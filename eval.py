@@ -24,8 +24,9 @@ import fd_mini
 from data import load_theorems, screen
 from extras import runs, tool_mode
 from extras.pictures import report
+from extras.prompts import decode, prompt_for
 from extras.subjects import refuse_empty, subjects
-from feedback import build_prompt, make_feedback
+from feedback import make_feedback
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -55,21 +56,17 @@ def roll_out(
         )
 
     clock = time.perf_counter()
-    tokenizer = policy.tokenizer
-    room = policy.max_positions - max_new_tokens
     prompts = []
     for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
-        prompts.append(build_prompt(tokenizer, theorem, text, room, policy.style))
+        prompts.append(prompt_for(policy, theorem, text, max_new_tokens))
     with policy.act_as(role):
         samples = fd_mini.sample(policy, prompts, max_new_tokens, generator=generator)
 
     rollouts = []
     for theorem, prompt, (ids, finished) in zip(theorems, prompts, samples):
-        kept = [i for i in ids if i not in policy.stop_ids]
-        text = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
         rollout = Rollout(theorem, prompt, ids, [True] * len(ids))
         rollout.finished = finished
-        rollout.text = text
+        rollout.text = decode(policy, prompt, ids)
         rollouts.append(rollout)
 
     sampled_at = time.perf_counter()
@@ -264,7 +261,7 @@ def main(cfg: Config) -> dict:
         results[subject.label] = evaluate(
             subject.policy,
             env,
-            theorems,
+            subject.theorems,
             cfg.samples,
             subject.max_new_tokens,
             cfg.seed,
