@@ -139,16 +139,19 @@ def evaluate(
 
     source: a feedback source; then a first attempt is made and judged, and what counts is a
     second one that has read the feedback about the first. left_out counts attempts on which Lean
-    failed or that got no feedback; pass@k is over the theorems with at least k of the others. Entropy, length and cut are of all attempts. attempt: used in place of roll_out for
-    a served model (extras/served.py); then policy is None and the entropy nan.
+    failed or that got no feedback. Every pass@k is over the same theorems, those with any other
+    attempt; where a theorem has fewer than k of them, it counts with those it has. pass@k_low:
+    over all theorems, with what was left out taken for wrong. Entropy, length and cut are of all
+    attempts. attempt: used in place of roll_out for a served model (extras/served.py); then
+    policy is None and the entropy nan.
     """
     judged = [0] * len(theorems)  # attempts that count, of each theorem
     proved = [0] * len(theorems)
     tactics = set()
     rollouts = []
     job = (policy, env, theorems, max_new_tokens)
-    no_bar = samples == 1 or None  # None: tqdm decides by the terminal
-    for sample in tqdm(range(samples), "attempts", disable=no_bar, leave=False):
+    # disable=None: on a terminal only.
+    for sample in tqdm(range(samples), "attempts", disable=None, leave=False):
         # Two seeds a sample: of a first attempt, and of one with feedback. Far from training's.
         first_seed = (seed + 1) * 1_000_000_007 + 2 * sample
         attempts = attempt(*job, seeded(first_seed), None, role)
@@ -172,10 +175,12 @@ def evaluate(
         "left_out": len(rollouts) - sum(judged),
     }
     for k in KS:
-        scores = [pass_at_k(n, c, k) for n, c in zip(judged, proved) if n >= k]
-        if scores:
+        if k <= max(judged):
+            scores = [pass_at_k(n, c, min(n, k)) for n, c in zip(judged, proved) if n]
             result[f"pass@{k}"] = sum(scores) / len(scores)
             result[f"pass@{k}_ci"] = confidence(scores)
+            low = [pass_at_k(samples, c, k) for c in proved]
+            result[f"pass@{k}_low"] = sum(low) / len(low)
     return result | text_metrics(policy, rollouts, role) | {"tactics": len(tactics)}
 
 
@@ -269,8 +274,9 @@ def main(cfg: Config) -> dict:
             cfg.who,
             subject.attempt or roll_out,
         )
-        seconds = time.perf_counter() - clock
-        results[subject.label] |= dict(data=cfg.data, split=cfg.split, seconds=seconds)
+        results[subject.label] |= dict(
+            data=cfg.data, split=cfg.split, seconds=time.perf_counter() - clock
+        )
     report(results, cfg, KS)
     return results
 
