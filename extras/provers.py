@@ -6,7 +6,6 @@ They were read in public records of other people's runs, not on the hub itself; 
 record was found.
 """
 
-import contextlib
 import logging
 import os
 from functools import partial
@@ -71,7 +70,7 @@ WANTED = (
 )
 # Nats that rounding may cost. Scales, caps and biases of real models cost 0.03 and more.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.002}
-# Loggers that speak of faster kernels only, while a model is loaded.
+# Loggers that give advice, about faster kernels. What is wrong with a model's files others say.
 TALKERS = ("bitsandbytes.backends.cpu.ops", "transformers.models")
 
 TOY = {"tiny": TINY, "tiny-tools": TINY.with_name("tiny_tools")}
@@ -89,54 +88,34 @@ def load(model, rank=32, quantize="auto", seed=0):
         raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
 
     on_gpu = torch.cuda.is_available()
-    name, style, folder, large = (
-        str(TOY.get(model)),
-        "plain",
-        str(TOY.get(model)),
-        False,
-    )
+    folder = str(TOY.get(model))
+    name, style, large = folder, "plain", False
     if model not in TOY:
         name, style, folder, large = find(model, on_gpu)
     if quantize == "auto" and large and rank > 0:
         quantize = "nf4"
+    for talker in TALKERS:
+        logging.getLogger(talker).setLevel(logging.ERROR)
+    disable_progress_bar()  # of reading weights; downloads keep theirs
     try:
-        with quiet():
-            policy = Policy(folder, rank, quantize, seed)
-            refuse_unfit(policy)
+        policy = Policy(folder, rank, quantize, seed)
+        refuse_unfit(policy)
     except Exception as error:  # models of other kinds fail in many ways
         reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
         if isinstance(error, (AttributeError, TypeError)):
             reason += f"; {WANTED}"
         raise ValueError(f"cannot load {model!r} ({name}): {reason}") from error
+    finally:
+        enable_progress_bar()
 
     policy.name = name
     policy.style = style
-    policy.bar = partial(
-        tqdm,
-        desc="sampling",
-        unit="token",
-        leave=False,
-        disable=None if ranks.FIRST else True,  # None: no terminal, no bar
-    )
+    # On the first process's terminal. None: no terminal, no bar.
+    hidden = None if ranks.FIRST else True
+    policy.bar = partial(tqdm, desc="tokens", leave=False, disable=hidden)
     if on_gpu:
         cuda.prepare(policy)
     return policy
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without bars for weights and advice about faster kernels; what is wrong is still said."""
-    talkers = [logging.getLogger(name) for name in TALKERS]
-    levels = [talker.level for talker in talkers]
-    disable_progress_bar()
-    for talker in talkers:
-        talker.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        enable_progress_bar()
-        for talker, level in zip(talkers, levels):
-            talker.setLevel(level)
 
 
 def refuse_unfit(policy):
