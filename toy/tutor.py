@@ -29,7 +29,7 @@ NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
 
 
 # A line that ends so goes on in the next one, and one that begins so goes on from the last one.
-OPEN = re.compile(r"(?:\b(?:with|by|from|calc)|=>|:=|[,(⟨\[]|<;>)$")
+OPEN = re.compile(r"(?:\b(?:with|by|from|calc|exact)|=>|:=|[,(⟨\[]|<;>)$")
 JOINED = ("|", ")", "⟩", "]", "(", "⟨", "<;>")
 
 
@@ -154,7 +154,7 @@ def quoted(step):
     fits = all(OPEN.search(a) or b.startswith(JOINED) for a, b in pairwise(lines))
     text = " ".join(lines)
     # In one line these would mean something else.
-    if len(lines) > 1 and re.search(r"\bcalc\b|[{;]|\bwith\b.*\bwith\b", text):
+    if len(lines) > 1 and re.search(r"\bcalc\b|[{]|(?<!<);|\bwith\b.*\bwith\b", text):
         fits = False
     if fits and not OPEN.search(text) and "`" not in text and len(text.split()) <= 30:
         return f"`{text}`"
