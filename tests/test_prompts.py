@@ -106,10 +106,10 @@ def test_a_proof_of_several_lines_is_proved_with_every_tokenizer(llama2, tiny, m
 
 def test_calls_are_found_and_advice_is_read_behind_the_prompt(llama2, monkeypatch):
     monkeypatch.setattr(llama2, "tools", True)
-    scripted(monkeypatch, llama2, "  #rg a\n#rg add_comm\nmore")  # indented it is no call
+    scripted(monkeypatch, llama2, " #rg a\n#rg add_comm\nmore")  # indented it is no call
     monkeypatch.setattr(tool_mode, "TURNS", 1)
     (rollout,) = tool_mode.roll_out(llama2, LeanEnv(lean="wheel"), [THEOREM], 300, torch.Generator())
-    assert rollout.conversation.startswith("  #rg a\n#rg add_comm\n") and not all(rollout.sampled)
+    assert rollout.conversation.startswith(" #rg a\n#rg add_comm\n") and not all(rollout.sampled)
     scripted(monkeypatch, llama2, "  1. Use it.")
     assert speaker.speaker(llama2)(["Advise\n"]) == ["  1. Use it."]
 

@@ -153,9 +153,8 @@ def quoted(step):
     lines = list(filter(None, step.split("\n")))
     fits = all(OPEN.search(a) or b.startswith(JOINED) for a, b in pairwise(lines))
     text = " ".join(lines)
-    # In one line these would mean something else.
-    if len(lines) > 1 and re.search(r"\bcalc\b|[{]|(?<!<);|\bwith\b.*\bwith\b", text):
-        fits = False
+    if len(re.findall(r"\bwith\b", text)) > 1:
+        fits = False  # in one line all alternatives would be the inner one's
     if fits and not OPEN.search(text) and "`" not in text and len(text.split()) <= 30:
         return f"`{text}`"
     tactic = re.match(r"\w*", text)[0]
