@@ -24,9 +24,10 @@ import fd_mini
 from data import load_theorems, screen
 from extras import runs, tool_mode
 from extras.pictures import report
+from extras.prompts import decode, prompt_for
 from extras.stops import run_command
 from extras.subjects import refuse_empty, subjects
-from feedback import build_prompt, make_feedback
+from feedback import make_feedback
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -56,21 +57,17 @@ def roll_out(
         )
 
     clock = time.perf_counter()
-    tokenizer = policy.tokenizer
-    room = policy.max_positions - max_new_tokens
     prompts = []
     for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
-        prompts.append(build_prompt(tokenizer, theorem, text, room, policy.style))
+        prompts.append(prompt_for(policy, theorem, text, max_new_tokens))
     with policy.act_as(role):
         samples = fd_mini.sample(policy, prompts, max_new_tokens, generator=generator)
 
     rollouts = []
     for theorem, prompt, (ids, finished) in zip(theorems, prompts, samples):
-        kept = [i for i in ids if i not in policy.stop_ids]
-        text = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
         rollout = Rollout(theorem, prompt, ids, [True] * len(ids))
         rollout.finished = finished
-        rollout.text = text
+        rollout.text = decode(policy, prompt, ids)
         rollout.chat = policy.style == "chat"
         rollouts.append(rollout)
 
@@ -145,16 +142,19 @@ def evaluate(
 
     source: a feedback source; then a first attempt is made and judged, and what counts is a
     second one that has read the feedback about the first. left_out counts attempts on which Lean
-    failed or that got no feedback; pass@k is over the theorems with at least k of the others. Entropy, length and cut are of all attempts. attempt: used in place of roll_out for
-    a served model (extras/served.py); then policy is None and the entropy nan.
+    failed or that got no feedback. Every pass@k is over the same theorems, those with any other
+    attempt; where a theorem has fewer than k of them, it counts with those it has. pass@k_low:
+    over all theorems, with what was left out taken for wrong. Entropy, length and cut are of all
+    attempts. attempt: used in place of roll_out for a served model (extras/served.py); then
+    policy is None and the entropy nan.
     """
     judged = [0] * len(theorems)  # attempts that count, of each theorem
     proved = [0] * len(theorems)
     tactics = set()
     rollouts = []
     job = (policy, env, theorems, max_new_tokens)
-    no_bar = samples == 1 or None  # None: tqdm decides by the terminal
-    for sample in tqdm(range(samples), "attempts", disable=no_bar, leave=False):
+    # disable=None: on a terminal only.
+    for sample in tqdm(range(samples), "attempts", disable=None, leave=False):
         # Two seeds a sample: of a first attempt, and of one with feedback. Far from training's.
         first_seed = (seed + 1) * 1_000_000_007 + 2 * sample
         attempts = attempt(*job, seeded(first_seed), None, role)
@@ -178,10 +178,12 @@ def evaluate(
         "left_out": len(rollouts) - sum(judged),
     }
     for k in KS:
-        scores = [pass_at_k(n, c, k) for n, c in zip(judged, proved) if n >= k]
-        if scores:
+        if k <= max(judged):
+            scores = [pass_at_k(n, c, min(n, k)) for n, c in zip(judged, proved) if n]
             result[f"pass@{k}"] = sum(scores) / len(scores)
             result[f"pass@{k}_ci"] = confidence(scores)
+            low = [pass_at_k(samples, c, k) for c in proved]
+            result[f"pass@{k}_low"] = sum(low) / len(low)
     return result | text_metrics(policy, rollouts, role) | {"tactics": len(tactics)}
 
 
@@ -267,7 +269,7 @@ def main(cfg: Config) -> dict:
         results[subject.label] = evaluate(
             subject.policy,
             env,
-            theorems,
+            subject.theorems,
             cfg.samples,
             subject.max_new_tokens,
             cfg.seed,
@@ -275,8 +277,9 @@ def main(cfg: Config) -> dict:
             cfg.who,
             subject.attempt or roll_out,
         )
-        seconds = time.perf_counter() - clock
-        results[subject.label] |= dict(data=cfg.data, split=cfg.split, seconds=seconds)
+        results[subject.label] |= dict(
+            data=cfg.data, split=cfg.split, seconds=time.perf_counter() - clock
+        )
     report(results, cfg, KS)
     return results
 

@@ -242,6 +242,7 @@ class Policy:
 
     rollout_batch = 64  # rows decoded together
     graphs = None  # on CUDA, what replays a decoding step: extras/cuda.py
+    bar = iter  # on a terminal, what shows the steps of decoding: extras/provers.py
     style = "plain"  # of prompts: feedback.py
     tools = False  # may attempts call tools? extras/tool_mode.py
 
@@ -262,13 +263,15 @@ class Policy:
         nf4 = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
-        self.model = AutoModelForCausalLM.from_pretrained(
+        # As it comes it is in eval mode: no dropout in any role. What its files lacked is in
+        # self.loading: extras/provers.py refuses that.
+        self.model, self.loading = AutoModelForCausalLM.from_pretrained(
             self.name,
             dtype=dtype,
             device_map=self.device,
             quantization_config=nf4 if self.four_bit else None,
+            output_loading_info=True,
         )
-        self.model.eval()  # no dropout in any role
         # The model without its head; on CUDA extras/cuda.py adds gradient checkpointing.
         self.body = self.model.base_model
         self.head = self.model.get_output_embeddings().weight
@@ -368,8 +371,13 @@ def pad_batch(prompts, completions, sampled, device="cpu"):
         ids.append(row)
         mask.append(torch.ones_like(row))
         flags.append(torch.tensor([False] * len(prompt) + was_sampled))
-    pad = nn.utils.rnn.pad_sequence
-    return [pad(x, batch_first=True).to(device) for x in (ids, mask, flags)]
+    return [pad(rows, device) for rows in (ids, mask, flags)]
+
+
+def pad(rows, device, side="right"):
+    """B tensors of any lengths as one [B, T], with zeros on that side."""
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side=side)
+    return padded.to(device)
 
 
 # ---- 3. Sampling, and the backward passes ----------------------------------------------------
@@ -424,15 +432,14 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
     """
     rows = [torch.tensor(prompts[row]) for row in live]
     ones = [torch.ones_like(row) for row in rows]
-    options = dict(batch_first=True, padding_side="left")
-    ids = nn.utils.rnn.pad_sequence(rows, **options).to(policy.device)  # [B, T]
-    mask = nn.utils.rnn.pad_sequence(ones, **options).to(policy.device)  # [B, T]
+    ids = pad(rows, policy.device, "left")  # [B, T]
+    mask = pad(ones, policy.device, "left")  # [B, T]
 
     body = policy.model.base_model
     if policy.graphs:
         body = policy.graphs(body, ids.shape[1] + uniforms.shape[1])
     cache = None
-    for t in range(uniforms.shape[1]):
+    for t in policy.bar(range(uniforms.shape[1])):
         # A row's first token has position 0. The prompt's are needed first, then the newest.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = body(

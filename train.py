@@ -27,9 +27,10 @@ from data import load_theorems, screen
 from eval import evaluate, roll_out
 from extras import imitation, memory, provers, ranks, runs
 from extras.flags import refuse_nonsense
+from extras.prompts import prompt_for, with_room
 from extras.speaker import speaker
 from extras.stops import run_command, stoppable
-from feedback import Feedback, build_prompt, make_feedback
+from feedback import Feedback, make_feedback
 from lean_env import LeanEnv, Theorem
 
 # What a flag left at None means (lr by --algo). TOY was chosen on the toy's validation split.
@@ -154,13 +155,9 @@ def fd_step(cfg: Config, run: Run, theorems: list[Theorem], step: int):
     metrics["s_feedback"] = time.perf_counter() - clock
 
     clock = time.perf_counter()
-    room = policy.max_positions - cfg.max_new_tokens
-    teacher_prompts = []
-    for r in told:
-        prompt = build_prompt(
-            policy.tokenizer, r.theorem, r.feedback, room, policy.style
-        )
-        teacher_prompts.append(prompt)
+    teacher_prompts = [
+        prompt_for(policy, r.theorem, r.feedback, cfg.max_new_tokens) for r in told
+    ]
     losses = fd_mini.fd_backward(
         policy,
         [r.prompt_ids for r in told],
@@ -358,11 +355,9 @@ def prepare(cfg: Config) -> Run:
         env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout)
     policy = provers.load(cfg.model, cfg.lora_rank, cfg.quantize, cfg.seed)
     policy.tools = cfg.tools
-    if policy.max_positions <= cfg.max_new_tokens:
-        raise ValueError(
-            f"--max-new-tokens {cfg.max_new_tokens} leaves no room for a prompt: "
-            f"the model has {policy.max_positions} positions"
-        )
+    # What is too long for the model is named and left out.
+    theorems = with_room(policy, theorems, cfg.max_new_tokens, cfg.algo == "sft")
+    valid = with_room(policy, valid, cfg.max_new_tokens)
     if policy.device.type == "cuda":
         memory.fit(cfg, policy)  # prints the memory plan, and takes batch sizes from it
     cfg.micro_tokens = cfg.micro_tokens or 8192

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from extras import ranks
+from extras.prompts import completion_of, prompt_for
 from fd_mini import means, micro_batches, sampled_nll
-from feedback import build_prompt
 from lean.answers import continuation
 
 
@@ -34,32 +34,20 @@ def sft_step(cfg, run, theorems, step):
     ValueError for a theorem without a proof.
     """
     policy = run.policy
-    room = policy.max_positions - cfg.max_new_tokens
     prompts, completions = [], []
     for theorem in theorems:
         if not theorem.proof:
             raise ValueError(
                 f"--algo sft imitates proofs, and {theorem.name} in {cfg.data} has none"
             )
-        prompt = build_prompt(
-            policy.tokenizer, theorem, theorem.feedback, room, policy.style
-        )
-        prompts.append(prompt)
-        completions.append(completion_of(policy, theorem))
+        completion = completion_of(policy, theorem)
+        room = max(cfg.max_new_tokens, len(completion))
+        prompts.append(prompt_for(policy, theorem, theorem.feedback, room))
+        completions.append(completion)
 
     sampled = [[True] * len(ids) for ids in completions]
     losses = sft_backward(policy, prompts, completions, sampled, cfg.micro_tokens)
     return ranks.combine(policy.student, losses), []
-
-
-def completion_of(policy, theorem):
-    """The reference proof as what follows the prompt: token ids that end with a stop id."""
-    # A raw prompt ends in `by` and a newline; a chat answers with the whole theorem.
-    text = continuation(theorem.proof)
-    if policy.style == "chat":
-        text = f"```lean4\n{theorem.statement} := {theorem.proof}\n```"
-    ids = policy.tokenizer.encode(text, add_special_tokens=False)
-    return ids + [policy.tokenizer.eos_token_id]
 
 
 def sft_backward(policy, prompts, completions, sampled, micro_tokens=4096):

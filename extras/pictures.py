@@ -23,11 +23,14 @@ def report(results, cfg, ks):
 
 
 def table(results, ks):
-    """Rows of results as aligned text, one line each."""
+    """Rows of results as aligned text, one line each, and what was left out of them."""
     ks = [k for k in ks if any(f"pass@{k}" in r for r in results.values())]
     width = max(map(len, results))
     head = "".join(f"  pass@{k:<2}" for k in ks)
-    lines = [f"{'':{width}}{head}   pass@1 95 % CI   entropy  length   cut  tactics"]
+    lines = [
+        f"{'':{width}}{head}   pass@1 95 % CI   entropy  length   cut  tactics  left out"
+    ]
+    foot = []
     for name, r in results.items():
         cells = ""
         for k in ks:
@@ -35,9 +38,17 @@ def table(results, ks):
         low, high = r.get("pass@1_ci", (math.nan, math.nan))
         lines.append(
             f"{name:{width}}{cells}   [{low:.3f}, {high:.3f}]   {r['entropy']:7.3f}"
-            f"  {r['length']:6.1f}  {r['cut']:.2f}  {r['tactics']:7d}"
+            f"  {r['length']:6.1f}  {r['cut']:4.2f}  {r['tactics']:7d}  {r['left_out']:8d}"
         )
-    return "\n".join(lines)
+        if r["left_out"]:
+            known = [k for k in ks if f"pass@{k}" in r]
+            lower = ", ".join(f"pass@{k} {r[f'pass@{k}_low']:.3f}" for k in known)
+            foot.append(
+                f"{name}: {r['left_out']} of {r['problems'] * r['samples']} attempts are left "
+                "out, because Lean failed (timeout, crash) or they got no feedback; "
+                f"if they count as wrong: {lower or 'nothing is proved'}"
+            )
+    return "\n".join(lines + foot)
 
 
 def evaluation(results, runs, path, ks):

@@ -6,17 +6,21 @@ They were read in public records of other people's runs, not on the hub itself; 
 record was found.
 """
 
+import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import requests
 import torch
+import torch.nn.functional as F
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HTTPError
-from safetensors import SafetensorError
+from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
-from extras import cuda, memory
+from extras import cuda, memory, ranks
 from fd_mini import TINY, Policy
 
 # name: (hub id, revision, prompt style, billions of parameters, what it is)
@@ -59,6 +63,16 @@ ALIASES = {
 }
 
 
+# What the formulas of fd_mini describe.
+WANTED = (
+    "wanted is a decoder-only model with max_position_embeddings and a plain linear head, "
+    "such as Llama, Qwen or DeepSeek-Prover"
+)
+# Nats that rounding may cost. Scales, caps and biases of real models cost 0.03 and more.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.002}
+# Loggers that give advice, about faster kernels. What is wrong with a model's files others say.
+TALKERS = ("bitsandbytes.backends.cpu.ops", "transformers.models")
+
 TOY = {"tiny": TINY, "tiny-tools": TINY.with_name("tiny_tools")}
 
 
@@ -74,27 +88,68 @@ def load(model, rank=32, quantize="auto", seed=0):
         raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
 
     on_gpu = torch.cuda.is_available()
-    name, style, folder, large = (
-        str(TOY.get(model)),
-        "plain",
-        str(TOY.get(model)),
-        False,
-    )
+    folder = str(TOY.get(model))
+    name, style, large = folder, "plain", False
     if model not in TOY:
         name, style, folder, large = find(model, on_gpu)
     if quantize == "auto" and large and rank > 0:
         quantize = "nf4"
+    for talker in TALKERS:
+        logging.getLogger(talker).setLevel(logging.ERROR)
+    disable_progress_bar()  # of reading weights; downloads keep theirs
     try:
         policy = Policy(folder, rank, quantize, seed)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        refuse_unfit(policy)
+    except Exception as error:  # models of other kinds fail in many ways
+        reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
+        if isinstance(error, (AttributeError, TypeError)):
+            reason += f"; {WANTED}"
         raise ValueError(f"cannot load {model!r} ({name}): {reason}") from error
+    finally:
+        enable_progress_bar()
 
     policy.name = name
     policy.style = style
+    # On the first process's terminal. None: no terminal, no bar.
+    hidden = None if ranks.FIRST else True
+    policy.bar = partial(tqdm, desc="tokens", leave=False, disable=hidden)
     if on_gpu:
         cuda.prepare(policy)
     return policy
+
+
+def refuse_unfit(policy):
+    """ValueError for a model with random weights, or that the formulas of fd_mini do not fit."""
+    missing = sorted(policy.loading["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"its files lack {len(missing)} of its tensors, such as {missing[0]}, which would be "
+            "random: get the whole model"
+        )
+    if not policy.student:
+        raise ValueError(
+            "it has no nn.Linear layer that adapters could be put on: train all of it "
+            f"(--lora-rank 0) or take another; {WANTED}"
+        )
+    error = head_error(policy)
+    if not error < TOLERANCE[policy.head.dtype]:
+        raise ValueError(
+            "its predictions are not those of its last hidden states and its head (the KL "
+            f"between them is {error:.3g} nats): it scales or caps its logits or adds a bias, "
+            f"which losses and sampling would leave out; {WANTED}"
+        )
+
+
+@torch.no_grad()
+def head_error(policy):
+    """The largest KL, over a few tokens, from what the model predicts to what is sampled."""
+    text = "theorem t (p q : Prop) (h : p ∧ q) : q := by\n  exact"
+    ids = policy.tokenizer(text, return_tensors="pt").input_ids.to(policy.device)
+    logits = policy.model(input_ids=ids, use_cache=False).logits  # [1, T, V]
+    out = policy.model.base_model(input_ids=ids, use_cache=False)
+    ours = F.linear(out.last_hidden_state, policy.head)  # [1, T, V]
+    logp, logq = (x.float().log_softmax(-1) for x in (logits, ours))
+    return F.kl_div(logq, logp, log_target=True, reduction="none").sum(-1).max().item()
 
 
 def resolve(name):
@@ -138,7 +193,11 @@ def check_size(name, folder, on_gpu):
 
     Such a model is NF4 on CUDA; without CUDA it is refused: ValueError.
     """
-    config = read(AutoConfig, folder).get_text_config()
+    config = read(AutoConfig, folder)
+    is_encoder = getattr(config, "is_encoder_decoder", False)
+    config = config.get_text_config()
+    if is_encoder or not getattr(config, "max_position_embeddings", None):
+        raise ValueError(f"{name} is a {config.model_type} model; {WANTED}")
     large = 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
     if large and not on_gpu:
         sizes = [memory.weights(config, form) for form in ("nf4", "bf16")]

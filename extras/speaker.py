@@ -6,6 +6,7 @@ It wants a model that can talk.
 import torch
 
 import fd_mini
+from extras.prompts import decode
 
 ANSWER = 255  # tokens of an answer
 
@@ -29,9 +30,6 @@ def speaker(policy):
         generator = torch.Generator().manual_seed(0)
         with policy.act_as("base"):
             samples = fd_mini.sample(policy, prompts, ANSWER, 1.0, generator)
-        return [
-            tokenizer.decode([i for i in ids if i not in policy.stop_ids])
-            for ids, _ in samples
-        ]
+        return [decode(policy, p, ids) for p, (ids, _) in zip(prompts, samples)]
 
     return generate

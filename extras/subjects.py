@@ -5,18 +5,21 @@ from dataclasses import dataclass
 
 from data import report_overlap
 from extras import provers, runs, served
+from extras.prompts import with_room
 from fd_mini import Policy
 
 
 @dataclass
 class Subject:
     """label: its name in the table. policy: None for a served model. attempt: what makes its
-    judged attempts, None for eval.roll_out. max_new_tokens: its longest attempt."""
+    judged attempts, None for eval.roll_out. max_new_tokens: its longest attempt. theorems:
+    those that fit into its positions."""
 
     label: str
     policy: Policy | None
     attempt: Callable | None
     max_new_tokens: int
+    theorems: list
 
 
 def subjects(cfg, theorems):
@@ -28,13 +31,15 @@ def subjects(cfg, theorems):
     if cfg.endpoint:
         limit = cfg.max_new_tokens or 2048
         attempt = served.connect(cfg.endpoint, cfg.model, cfg.style, limit)
-        yield Subject(cfg.model + suffix, None, attempt, limit)
+        yield Subject(cfg.model + suffix, None, attempt, limit, theorems)
     elif cfg.model:
         policy = provers.load(
             cfg.model, quantize=cfg.quantize
         )  # fresh adapters do nothing
         policy.tools = cfg.tools
-        yield Subject(cfg.model + suffix, policy, None, cfg.max_new_tokens or 80)
+        limit = cfg.max_new_tokens or 80
+        fitting = with_room(policy, theorems, limit)
+        yield Subject(cfg.model + suffix, policy, None, limit, fitting)
 
     for name in cfg.runs:
         policy, config = runs.load_run(name, cfg.who, cfg.quantize)
@@ -42,7 +47,8 @@ def subjects(cfg, theorems):
             report_overlap(config["data"], theorems)
         policy.tools = cfg.tools or config.get("tools", False)
         limit = cfg.max_new_tokens or config["max_new_tokens"]
-        yield Subject(name + suffix, policy, None, limit)
+        fitting = with_room(policy, theorems, limit)
+        yield Subject(name + suffix, policy, None, limit, fitting)
 
 
 def refuse_empty(cfg):

@@ -10,27 +10,23 @@ The verdict is Lean's on what was written (extras/tools.py). `--tools` imports t
 import re
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import fd_mini
+from extras.prompts import call_style, decode, prompt_for
 from extras.tools import (
-    TOOLS,
     Call,
     answer,
     final_verdicts,
     find_call,
     run_tools,
     tool_output,
-    tool_prompt,
 )
-from feedback import build_prompt
 from lean.answers import read_answer
-from lean.text import IMPORTS
 from lean_env import Rollout
 
 TURNS = 8  # calls in one attempt
-BRIEF = "-- #rg NAME searches\n"  # for the tiny prover, whose every word is expensive
 
 
 @dataclass
@@ -56,12 +52,10 @@ def roll_out(
     "s_lean" in timings is the final verdict alone.
     """
     start = time.perf_counter()
-    room = policy.max_positions - max_new_tokens
     with tempfile.TemporaryDirectory(prefix="attempts-") as parent:
         rollouts = []
         for theorem, text in zip(theorems, feedback or [None] * len(theorems)):
-            theorem = equip(theorem, env, policy)
-            prompt = build_prompt(policy.tokenizer, theorem, text, room, policy.style)
+            prompt = prompt_for(policy, theorem, text, max_new_tokens)
             folder = Path(parent) / str(len(rollouts))
             attempt = Attempt(theorem, prompt, [], [], folder=folder)
             attempt.chat = policy.style == "chat"
@@ -75,42 +69,6 @@ def roll_out(
     if timings is not None:
         timings.update(s_sample=sampled - start, s_lean=time.perf_counter() - sampled)
     return rollouts
-
-
-# ---- equip
-def call_style(policy):
-    """How this model writes calls: "text" after a raw prompt.
-
-    In a chat it is "xml" where the model's own template does so, else "json".
-    """
-    if policy.style != "chat":
-        return "text"
-    return "xml" if "<function=" in str(policy.tokenizer.chat_template) else "json"
-
-
-def equip(theorem, env, policy):
-    """Tells the model about the tools; -> the theorem, perhaps with another header.
-
-    The chat template tells it where that can (student's and teacher's prompts alike, see
-    build_prompt). Else a comment in the theorem's header does, behind the imports: the prompt
-    has it, and Lean does not mind.
-    """
-    template = str(policy.tokenizer.chat_template)
-    if policy.style == "chat" and re.search(r"\btools\b", template):
-        policy.tokenizer.tools = TOOLS
-        return theorem
-
-    comment = f"/- {tool_prompt(call_style(policy))} -/\n"
-    if policy.style == "plain":
-        comment = BRIEF
-    header = env.header if theorem.header is None else theorem.header
-    if comment in header:
-        return theorem
-
-    imports = [match.end() + 1 for match in IMPORTS.finditer(header)]
-    place = max(imports, default=0)
-    header = header[:place] + comment + header[place:]
-    return replace(theorem, header=header)
 
 
 # ---- converse
@@ -138,17 +96,20 @@ def converse(policy, env, rollouts, max_new_tokens, generator):
             break
 
     for rollout in rollouts:
-        ids = [i for i in rollout.completion_ids if i not in policy.stop_ids]
-        rollout.conversation = decode(policy, ids)
+        rollout.conversation = decode(
+            policy, rollout.prompt_ids, rollout.completion_ids
+        )
         rollout.text = answer(rollout.conversation)
 
 
 def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
     """Goes on with each rollout up to a call or its end."""
 
+    behind = rollouts[0].prompt_ids  # all prompts end alike
+
     def called(ids):
-        newest = decode(policy, ids[-1:])  # only such a token can complete a call
-        return re.search("[\n>]", newest) and find_call(decode(policy, ids))
+        newest = decode(policy, behind, ids[-1:])  # only such a token can complete a call
+        return re.search("[\n>]", newest) and find_call(decode(policy, behind, ids))
 
     samples = fd_mini.sample(
         policy,
@@ -164,7 +125,7 @@ def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
         rollout.finished = finished and kept == ids
         rollout.call = None
         if may_call and not rollout.finished:
-            rollout.call = find_call(decode(policy, kept))
+            rollout.call = find_call(decode(policy, behind, kept))
 
 
 def extend(rollout, ids, max_new_tokens, sampled):
@@ -173,10 +134,6 @@ def extend(rollout, ids, max_new_tokens, sampled):
     rollout.completion_ids += kept
     rollout.sampled += [sampled] * len(kept)
     return kept
-
-
-def decode(policy, ids):
-    return policy.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
 
 
 # ---- judge

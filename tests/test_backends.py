@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from extras import tool_mode
 from lean import dojo, kimina, process
 from lean_env import LeanEnv, Theorem
 
@@ -160,12 +159,11 @@ def backend(request, wheel, tmp_path, monkeypatch):
 
 
 # ---- the contract: the same for every backend
-def test_a_theorem_that_tells_of_tools_is_proved_like_any_other(backend):
+def test_a_theorem_whose_header_ends_in_a_comment_is_proved_like_any_other(backend):
     """A server takes the imports at the very beginning for the header, and no later ones."""
     env = backend[0]()
     one = Theorem("t", "theorem t (p : Prop) (hp : p) : p")
-    told = tool_mode.equip(one, env, SimpleNamespace(style="fence", tokenizer=SimpleNamespace(chat_template=None)))
-    assert "#rg" in told.header
+    told = Theorem("t", one.statement, f"{env.header}/- #rg NAME searches -/\n")
     assert [v.status for v in env.check([(one, "hp"), (told, "hp"), (told, "by\n  exact p")])] == ["proved", "proved", "rejected"]
     assert env.check_file(told, f"{one.statement} := hp").status == "proved"
 

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from feedback import LEVELS, build_prompt, clean_answer, instruction, make_feedback, prompt_text
-from lean_env import Rollout, Theorem, Verdict, extract_proof
+from lean_env import LeanEnv, Rollout, Theorem, Verdict, extract_proof
 from toy.tutor import OUTDATED, tutor
 
 AND = Theorem("and_right", "theorem and_right (p q : Prop) : p → q → p ∧ q", None,
@@ -113,6 +113,64 @@ def test_styles_one_and_two_describe_the_attempt_in_prose_and_as_a_list():
     assert tutor(attempt, 1) == f"{first} {second}"
     assert tutor(attempt, 2) == f"1. {first}\n2. {second}"
     assert tutor(rollout(AND.proof[3:], "proved"), 1).startswith("The attempt was right: ")
+
+
+OWN = [  # proofs as people write them: (binders and type, proof, the order after a wrong start)
+    ("(p q : Prop) : p → q → p", "fun h => fun k => h", "Write `exact fun h => fun k => h`."),
+    ("(p q : Prop) (h : p ∧ q) : q ∧ p", "⟨h.right,\n h.left⟩", "Write `exact ⟨h.right, h.left⟩`."),
+    ("(p : Prop) (h : p) : p", "by exact h", "Use `exact h`, not `intro z`."),
+    ("(p q : Prop) (h : p ∨ q) : q ∨ p", "by\n  rcases h with a | b\n  · right\n    exact a\n  · left\n    exact b",
+     "Use `rcases h with a | b`, not `intro z`."),
+    ("(a b : Nat) (h : a = b ∨ b = a) : a = b", "by\n  cases h with\n  | inl k => exact k\n  | inr k =>\n    exact k.symm",
+     "Use `cases h with | inl k => exact k | inr k => exact k.symm`, not `intro z`."),
+    ("(a b : Nat) (h : a = b ∨ b = a) : a = b", "by\n  cases h with\n  | inl k =>\n    subst k\n    trivial\n  | inr k => exact k.symm",
+     "Use the tactic `cases`, not `intro z`."),
+    ("(p : Prop) (h : p ∨ p ∨ p) : p", "by\n  cases h with\n  | inl a => exact a\n  | inr k =>\n    cases k with\n    | inl b => exact b\n    | inr c => exact c",
+     "Use the tactic `cases`, not `intro z`."),
+    ("(p q : Prop) (h : p ∧ q) : q ∧ p", "by\n  exact {\n    left := h.right,\n    right := h.left }", "Use the tactic `exact`, not `intro z`."),
+    ("(p q : Prop) (h : p ∧ q) : p", "match h with\n| ⟨a, _⟩ => a", "Write `exact match h with | ⟨a, _⟩ => a`."),
+    ("(p q : Prop) (h : p ∧ q) : p", "by\n  match h with\n  | ⟨a, _⟩ => exact a", "Use `match h with | ⟨a, _⟩ => exact a`, not `intro z`."),
+    ("(a b c : Nat) (h : a = b) (k : b = c) : a = c", "by\n  calc a = b := h\n    _ = c := k", "Use the tactic `calc`, not `intro z`."),
+    ("(a b c : Nat) (h : a = b) (k : b = c) : a = c", "calc a = b := h\n  _ = c := k", "Write the tactic `exact`."),
+    ("(p q : Prop) (h : p) (k : q) : p ∧ q", "by constructor; exact h; exact k", "Use `constructor; exact h; exact k`."),
+    ("(p q : Prop) (h : p) (k : q) : p ∧ q", "by\n  constructor <;> assumption", "Use `constructor <;> assumption`."),
+    ("(p q : Prop) (h : p) (k : q) : p ∧ q", "by\n  constructor\n  <;> assumption", "Use `constructor <;> assumption`."),
+    ("(p q : Prop) (h : p ∧ q) : p", "by\n  have := h.left -- the first\n  exact this", "Use `have := h.left`, not `intro z`."),
+    ("(p q : Prop) (h : p ∧ q) : p", "by\n  have k : p := by\n    exact h.left\n  exact k", "Use `have k : p := by exact h.left`, not `intro z`."),
+    ("(p q : Prop) (h : p ∧ q) : p", "by\n  /- two\n  lines -/\n  exact\n    h.left", "Use `exact h.left`, not `intro z`."),
+    ("(p q : Prop) (h : p) (k : q) : p ∧ q", "by\n  . constructor\n    . exact h\n    . exact k", "Use `constructor`, not `intro z`."),
+]
+
+
+def test_orders_for_proofs_of_ones_own_are_whole_tactics_that_lean_takes():
+    env, jobs, orders = LeanEnv(lean="wheel"), [], []
+    for binders, proof, wanted in OWN:
+        theorem = Theorem("t", f"theorem t {binders}", None, proof)
+        told = [line for line in tutor(rollout("  intro z\n  exact z", theorem=theorem)).split("\n") if "`, not `" not in line or "intro z" in line]
+        assert told[-1].partition(". ")[2] == wanted
+        jobs.append((theorem, proof))
+        # With nothing written, with the reference itself, and with half of it: no tactic is cut off, and items are lines.
+        written = proof.removeprefix("by\n") if proof.startswith("by") else f"  exact {proof}"
+        for text, status in (("", "rejected"), (written, "proved"), (written[: len(written) // 2], "rejected")):
+            for style in (1, 2, 3, 4):
+                said = tutor(rollout(text, status, theorem), style)
+                for number, line in enumerate(said.splitlines(), 1):
+                    assert style == 1 or line.startswith(f"{number}. ")
+                said = re.sub(r", not `[^`]*`", "", said)
+                assert not re.search(r"(?:with|by|=>|:=|,)`", said) and said.count("`") % 2 == 0, said
+        # What is ordered, where it is all of the proof, proves it.
+        quoted = re.match(r"(?:Use|Write) `([^`]*)`", wanted)
+        if quoted and " ".join(re.sub(r"\A\s*by\s", "", proof).split()) == quoted[1].removeprefix("exact ").strip():
+            orders.append((theorem, f"by\n  {quoted[1]}"))
+        elif quoted:  # else it is what the proof may begin with
+            orders.append((theorem, f"by\n  {quoted[1]}\n  all_goals sorry"))
+    assert [verdict.status for verdict in env.check(jobs)] == ["proved"] * len(jobs)
+    assert all(verdict.status in ("proved", "cheat") or "no goals" in str(verdict.messages) for verdict in env.check(orders, sketch=True))
+
+
+def test_an_order_that_would_be_cut_names_the_tactic():
+    long = Theorem("t", "theorem t : p", None, "by\n  exact " + " ".join(f"(h{i} x)" for i in range(40)))
+    assert tutor(rollout("  exact k", theorem=long)) == "1. Use the tactic `exact`, not `exact k`."
 
 
 def test_the_tutor_survives_any_garbage_and_stays_an_order_of_few_words():

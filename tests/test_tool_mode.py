@@ -10,7 +10,8 @@ import torch
 
 import fd_mini
 from data import load_theorems
-from extras import tool_mode
+from extras import prompts, runs, tool_mode
+from extras.heatmap.models import prompts_of
 from feedback import make_feedback, tutor
 from lean_env import LeanEnv, Rollout, Theorem, Verdict, extract_proof
 
@@ -24,7 +25,9 @@ def env():
 
 @pytest.fixture(scope="module")
 def policy():
-    return fd_mini.Policy("tiny", rank=4)
+    policy = fd_mini.Policy("tiny", rank=4)
+    policy.tools = True
+    return policy
 
 
 def scripted(policy, monkeypatch, *turns):
@@ -155,11 +158,31 @@ def test_student_and_teacher_prompts_both_tell_of_the_tools_and_lean_does_not_mi
     (rollout,) = tool_mode.roll_out(policy, env, [NAT], 80, torch.Generator())
     assert rollout.verdict.status == "proved" and policy.tokenizer.decode(
         rollout.prompt_ids
-    ).startswith(tool_mode.BRIEF)
-    assert rollout.theorem.header.startswith(tool_mode.BRIEF)
-    assert (
-        tool_mode.equip(rollout.theorem, env, policy) == rollout.theorem
-    ), "twice is as good as once"
+    ).startswith(prompts.BRIEF)
+    equipped = prompts.equip(NAT, policy)
+    assert prompts.equip(equipped, policy) == equipped, "twice is as good as once"
+
+
+@pytest.mark.parametrize("style", ["plain", "fence", "chat"])
+@pytest.mark.parametrize("header", [None, "open Nat\n"])
+def test_what_is_recorded_of_an_attempt_is_the_theorems_own_header(
+    policy, env, monkeypatch, style, header
+):
+    monkeypatch.setattr(policy, "style", style)
+    template = "{{ messages[0]['content'] }}"  # it cannot tell of tools itself
+    monkeypatch.setattr(policy.tokenizer, "chat_template", template)
+    monkeypatch.setattr(policy, "max_positions", 2000)
+    scripted(policy, monkeypatch, ["  exact Nat.add_comm a b"])
+    theorem = dataclasses.replace(NAT, header=header)
+    (rollout,) = tool_mode.roll_out(policy, env, [theorem], 80, torch.Generator())
+    prompt = policy.tokenizer.decode(rollout.prompt_ids)
+    assert "rg" in prompt.replace("arg", ""), prompt
+    row = runs.record(1, rollout)
+    assert row["header"] == header and row["status"] == "proved"
+    # The heat map makes the prompts from the row, and the teacher reads of the tools, too.
+    student, teacher = prompts_of(policy, {"max_new_tokens": 80, "tools": True}, row | {"feedback": "1. Stop."})
+    assert student == rollout.prompt_ids
+    assert "rg" in policy.tokenizer.decode(teacher).replace("arg", "")
 
 
 def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypatch):
@@ -170,9 +193,7 @@ def test_fd_in_tool_mode_learns_only_from_what_was_sampled(policy, env, monkeypa
     scripted(policy, monkeypatch, ["#rg add_comm\n"], ["  exact Nat.add_comm a b"])
     (r,) = tool_mode.roll_out(policy, env, [NAT], 160, torch.Generator())
     (told,) = make_feedback("tutor").write([r])
-    teacher_prompt = tool_mode.build_prompt(
-        policy.tokenizer, r.theorem, told, None, policy.style
-    )
+    teacher_prompt = prompts.prompt_for(policy, r.theorem, told)
     policy.model.zero_grad(set_to_none=True)
     metrics = fd_mini.fd_backward(
         policy, [r.prompt_ids], [teacher_prompt], [r.completion_ids], [r.sampled]
@@ -230,12 +251,10 @@ def test_a_template_that_knows_tools_tells_of_them_to_student_and_teacher(monkey
         "{% for t in tools or [] %}<{{ t['function']['name'] }}>{% endfor %}"
         "{{ messages[0]['content'] }}"
     )
-    theorem = tool_mode.equip(NAT, LeanEnv(), policy)
-    assert theorem == NAT
+    policy.tools = True
+    assert prompts.equip(NAT, policy) == NAT
     for feedback in (None, "1. Use `exact h`."):
-        text = policy.tokenizer.decode(
-            tool_mode.build_prompt(policy.tokenizer, theorem, feedback, None, "chat")
-        )
+        text = policy.tokenizer.decode(prompts.prompt_for(policy, NAT, feedback))
         assert text.replace(" ", "").startswith(
             "<lean_write_file><lean_check_file><rg_in_mathlib>"
         ), text
@@ -244,20 +263,18 @@ def test_a_template_that_knows_tools_tells_of_them_to_student_and_teacher(monkey
 def test_chat_models_get_their_own_call_format(policy, monkeypatch):
     monkeypatch.setattr(policy, "style", "chat")
     monkeypatch.setattr(policy.tokenizer, "chat_template", "{{ messages[0]['content'] }}")
-    assert tool_mode.call_style(policy) == "json"
+    assert prompts.call_style(policy) == "json"
     monkeypatch.setattr(policy.tokenizer, "chat_template", "<tool_call><function=NAME>")
-    assert tool_mode.call_style(policy) == "xml"
+    assert prompts.call_style(policy) == "xml"
     theorem = load_theorems("toy", "test")[0]
-    header = tool_mode.equip(theorem, LeanEnv(), policy).header
+    header = prompts.equip(theorem, policy).header
     assert (
         "lean_write_file" in header
         and "<tool_call><function=NAME><parameter=KEY>VALUE</parameter></function></tool_call>"
         in header
     )
     mathlib = dataclasses.replace(theorem, header="import Mathlib\nimport Aesop\nopen Nat\n")
-    before, told, after = tool_mode.equip(mathlib, LeanEnv(), policy).header.partition(
-        "/- Tools"
-    )
+    before, told, after = prompts.equip(mathlib, policy).header.partition("/- Tools")
     assert (
         before == "import Mathlib\nimport Aesop\n" and told and after.endswith("-/\nopen Nat\n")
     )  # a server takes leading imports only

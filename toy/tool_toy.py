@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fd_mini
-from extras import tool_mode
+from extras import prompts
 from extras.tools import run_tools, tool_output
 from lean_env import LeanEnv
 from toy import warm_up
@@ -33,7 +33,7 @@ def conversations(theorems, seed=2):
     env = LeanEnv()
     examples = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
-        equipped = replace(theorem, header=tool_mode.BRIEF)
+        equipped = replace(theorem, header=prompts.BRIEF)
         calls = []
         for name in dict.fromkeys(outdated(theorem.proof)):
             namespace, _, lemma = name.partition(".")

@@ -5,6 +5,7 @@ names below, and the tutor tells it to them, name by name.
 """
 
 import re
+from itertools import pairwise
 
 
 # Lean 3 name -> Lean 4 name: what an old prover gets wrong, and what feedback can tell it.
@@ -24,6 +25,11 @@ CURRENT = {new: old for old, new in OUTDATED.items()}
 # A whole Lean name. `| refl =>` is left alone: there it is the constructor of `Eq`, and
 # current.
 NAME = re.compile(r"(?<!\| )(?<![\w.'])[^\W\d][\w']*(?:\.[^\W\d][\w']*)*")
+
+
+# A line that ends so goes on in the next one, and one that begins so goes on from the last one.
+OPEN = re.compile(r"(?:\b(?:with|by|from|calc|exact)|=>|:=|[,(⟨\[]|<;>)$")
+JOINED = ("|", ")", "⟩", "]", "(", "⟨", "<;>")
 
 
 def outdated(proof):
@@ -86,33 +92,72 @@ def order_name(old, has_tools):
 
 
 def order_step(attempt, reference, verdict, sound):
-    """An order about the first line that is not the reference's. Where none differs it is about
-    the line that decides, if the attempt is `sound`, or else about Lean's error."""
-    steps = steps_of(attempt)
+    """An order about the first step that is not the reference's. Where none differs it is about
+    the step that decides, if the attempt is `sound`, or else about Lean's error."""
     wanted = steps_of(reference)
+    # Where each of the reference's lines is a step, so is each of the attempt's.
+    steps = steps_of(attempt, grouped="\n" in "".join(wanted))
 
     padded = steps + [""] * len(wanted)
     for got, want in zip(padded, wanted):
-        if got != want:
+        if got.split() != want.split():
+            if not is_tactics(reference):  # nothing in it stands for a single line
+                return f"write {quoted(want)}"
+            order = f"use {quoted(want)}"
             worth_quoting = 0 < len(got) <= 60 and got.isprintable() and "`" not in got
-            return f"use `{want}`, not `{got}`" if worth_quoting else f"use `{want}`"
+            return f"{order}, not `{got}`" if worth_quoting and ";" not in want else order
 
     if len(steps) > len(wanted) > 0:
-        return f"stop after `{wanted[-1]}`"
+        return f"stop after {quoted(wanted[-1])}"
     if wanted and sound:
         # `intro` and `constructor` follow from the goal's shape: another line decided it.
         decisive = [
             step for step in wanted if not step.startswith(("intro", "constructor"))
         ]
-        return f"keep `{decisive[0] if decisive else wanted[-1]}`"
+        return f"keep {quoted(decisive[0] if decisive else wanted[-1])}"
     return order_about_error(verdict)
 
 
-def steps_of(proof):
-    """The lines of a proof without `by`, bullets and indentation."""
-    text = re.sub(r"\A\s*by\b", "", proof).replace("·", " ")
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    return list(filter(None, lines))
+def is_tactics(proof):
+    return re.match(r"\s*by\b", proof)
+
+
+def steps_of(proof, grouped=True):
+    """The lines of a proof without `by`, bullets, comments and indentation; a term's with `exact`.
+
+    grouped: lines that belong to the step above them, by their indentation or their beginning,
+    are lines of that step's text.
+    """
+    text = re.sub(r"/-(?s:.*?)-/|--.*", "", proof)
+    if text.strip() and not is_tactics(text):
+        text = "by exact " + text.strip().replace("\n", "\n    ")
+    text = re.sub(r"\A\s*by\b", "  ", text)
+
+    steps = []
+    column = 0  # where the newest step's first word stands
+    for line in text.splitlines():
+        bullets = re.match(r"(?:[\s·]|\.\s)*", line)[0]
+        words = " ".join(line[len(bullets) :].split())
+        indent = len(line) - len(line.lstrip())
+        if grouped and steps and (indent > column or words.startswith(JOINED)):
+            steps[-1] += f"\n{words}"
+        elif words:
+            column = len(bullets)
+            steps.append(words)
+    return steps
+
+
+def quoted(step):
+    """A step in one line, as Lean takes it, in backticks; or else the name of its tactic."""
+    lines = list(filter(None, step.split("\n")))
+    fits = all(OPEN.search(a) or b.startswith(JOINED) for a, b in pairwise(lines))
+    text = " ".join(lines)
+    if len(re.findall(r"\bwith\b", text)) > 1:
+        fits = False  # in one line all alternatives would be the inner one's
+    if fits and not OPEN.search(text) and "`" not in text and len(text.split()) <= 30:
+        return f"`{text}`"
+    tactic = re.match(r"\w*", text)[0]
+    return f"the tactic `{tactic}`" if tactic else "another tactic"
 
 
 def order_about_error(verdict):

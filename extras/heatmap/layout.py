@@ -3,6 +3,7 @@
 import math
 import unicodedata
 
+from extras.prompts import text_behind
 from lean.answers import read_answer
 
 # From here on a token is one class stronger. Classes can be read off a legend, shades cannot.
@@ -34,8 +35,8 @@ def show_token(text):
     return text.replace("\n", NEWLINE).replace(" ", "␣")
 
 
-def pieces(tokenizer, ids):
-    """The text that each token adds; joined they are the text of all.
+def pieces(tokenizer, ids, prompt=()):
+    """The text that each token adds behind the prompt; joined they are the text of all.
 
     A token that ends inside a character adds "", and the one that completes it the character:
     three tokens for the three bytes of "∧" give ["", "", "∧"].
@@ -43,11 +44,11 @@ def pieces(tokenizer, ids):
     found = []
     done = ""
     for t in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[:t], clean_up_tokenization_spaces=False)
+        text = text_behind(tokenizer, prompt, ids[:t])
         if t < len(ids):
             text = text.rstrip("\ufffd")  # what a decoder puts for half a character
         found.append(text[len(done) :])
-        done = text
+        done = max(done, text, key=len)
     return found
 
 

@@ -9,8 +9,8 @@ import torch
 
 import fd_mini
 from extras.heatmap.layout import lay_out, pieces, place, visible
+from extras.prompts import prompt_for, text_behind
 from extras.runs import read_lines
-from feedback import build_prompt
 from lean_env import Theorem
 
 TOP = 5  # tokens of each model's distribution that are listed
@@ -59,11 +59,10 @@ def prompts_of(policy, config, row):
     ValueError when the student's is not the one that was recorded.
     """
     theorem = Theorem(row["name"], row["statement"], row.get("header"))
-    room = policy.max_positions - config["max_new_tokens"]
+    policy.tools = config.get("tools", False)
     prompts = []
     for feedback in (None, row["feedback"]):
-        ids = build_prompt(policy.tokenizer, theorem, feedback, room, policy.style)
-        prompts.append(ids)
+        prompts.append(prompt_for(policy, theorem, feedback, config["max_new_tokens"]))
     if prompts[0] != row["prompt_ids"]:
         raise ValueError(
             f"{row['name']}: its prompt cannot be rebuilt; the tokenizer changed since the run"
@@ -79,7 +78,7 @@ def examine(policy, config, views, row):
     """
     student_prompt, teacher_prompt = prompts_of(policy, config, row)
     ids = row["completion_ids"]
-    parts = pieces(policy.tokenizer, ids)
+    parts = pieces(policy.tokenizer, ids, student_prompt)
 
     # A part "" is a token that ends inside a character.
     texts = [part or policy.tokenizer.decode([i]) for part, i in zip(parts, ids)]
@@ -114,7 +113,7 @@ def ask(policy, role, prompt, completion):
 
     said = []
     for logp, top_ids, top_logps in zip((-nll).tolist(), ids.tolist(), logps.tolist()):
-        words = [visible(policy.tokenizer.decode([i])) for i in top_ids]
+        words = [visible(text_behind(policy.tokenizer, prompt, [i])) for i in top_ids]
         probabilities = [math.exp(top_logp) for top_logp in top_logps]
         said.append({"logp": logp, "top": list(zip(words, probabilities))})
     return said
