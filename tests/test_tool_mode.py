@@ -115,7 +115,7 @@ def test_a_written_file_that_proves_the_theorem_counts_without_a_final_answer(
     assert make_feedback("lean").write([rollout]) == [
         "An example of a correct solution:\nNat.add_comm a b"
     ]
-    assert "Keep `Nat.add_comm a b`" in tutor(rollout)
+    assert "Keep `exact Nat.add_comm a b`" in tutor(rollout)
 
 
 def test_a_wrong_last_word_after_a_right_file_is_not_what_feedback_praises(
