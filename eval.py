@@ -266,7 +266,7 @@ def main(cfg: Config) -> dict:
     results = {}
     for subject in subjects(cfg, theorems):
         clock = time.perf_counter()
-        results[subject.label] = evaluate(
+        result = evaluate(
             subject.policy,
             env,
             subject.theorems,
@@ -277,9 +277,8 @@ def main(cfg: Config) -> dict:
             cfg.who,
             subject.attempt or roll_out,
         )
-        results[subject.label] |= dict(
-            data=cfg.data, split=cfg.split, seconds=time.perf_counter() - clock
-        )
+        result["seconds"] = time.perf_counter() - clock
+        results[subject.label] = result | dict(data=cfg.data, split=cfg.split)
     report(results, cfg, KS)
     return results
 

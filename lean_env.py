@@ -19,7 +19,6 @@ comparator-grade.
 import math
 import re
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lean import process, project
@@ -303,9 +302,7 @@ class LeanEnv:
         for group in groups.values():
             size = min(self.batch, math.ceil(len(group) / self.workers))
             batches += [group[i : i + size] for i in range(0, len(group), size)]
-        # Ctrl-C waits for the running batches only.
-        with ThreadPoolExecutor(self.workers) as pool:
-            judged = list(pool.map(self.check_batch, batches))
+        judged = process.side_by_side(self.check_batch, batches, self.workers)
         for batch, batch_verdicts in zip(batches, judged):
             verdicts.update(zip(batch, batch_verdicts))
         return [verdicts[job] for job in jobs]

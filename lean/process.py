@@ -11,7 +11,10 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from tqdm import tqdm
 
 CHILD = Path(__file__).resolve().with_name("child.py")
 STACK = "--tstack=65536"  # Lean's default stacks reserve gigabytes of memory
@@ -54,6 +57,14 @@ def run(argv, cwd, env, seconds, memory):
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
     return None if took > seconds else code, *texts, took
+
+
+def side_by_side(function, batches, workers):
+    """function(batch) of each, in order, `workers` at a time; a bar on a terminal. Ctrl-C waits
+    for the running ones only."""
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(function, batches)
+        return list(tqdm(results, "Lean", len(batches), leave=False, disable=None))
 
 
 def read(text, argv, cwd, env, seconds, memory):
