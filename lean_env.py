@@ -325,8 +325,8 @@ class LeanEnv:
 
     def check_batch(self, jobs, retry=True):
         """Verdicts of jobs in one process. When it hangs, dies or leaves jobs unanswered, they
-        are asked again in smaller batches. A job that fails alone, twice, has the failure for
-        its verdict."""
+        are asked again in smaller batches. A job that fails twice, the second time alone, has
+        the failure for its verdict."""
         if not jobs:
             return []
         verdicts, failure = self.ask(jobs)
