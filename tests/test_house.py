@@ -1,16 +1,23 @@
 """The house stands as docs/architecture.md draws it: who may import whom, and names that pages quote."""
 import ast
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+import tyro
+
+import eval as evaluation
+import train
+from extras.subjects import refuse_empty
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ["fd_mini.py", "lean_env.py", "feedback.py", "eval.py", "train.py"]
 ROOMS = ["lean", "toy", "data", "extras", "experiments", "bench"]
 FILES = [ROOT / name for name in BOOK] + [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
 PAGES = ["docs/architecture.md", "docs/reading.md"]
+ALL_PAGES = ["README.md", *(str(p.relative_to(ROOT)) for room in ("docs", *ROOMS) for p in (ROOT / room).glob("*.md"))]
 
 # Room or file -> the first parts of what it may import of ours. Scripts of toy/ and everything in experiments/ and bench/ stand above all.
 MAY = {
@@ -122,17 +129,43 @@ def test_every_file_and_function_that_a_page_names_is_there(page):
     assert checked > 20
 
 
-@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for room in ("docs", *ROOMS) for p in (ROOT / room).glob("*.md"))])
+@pytest.mark.parametrize("page", ALL_PAGES)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), target
 
 
-def test_the_commands_of_the_readme_name_modules_that_are_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_commands_of_the_pages_name_modules_that_are_there():
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in ALL_PAGES)
     modules = set(re.findall(r"python -m ([\w.]+)", text))
     assert modules and all(name in MODULES for name in modules), modules - MODULES.keys()
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split() or [str(f.relative_to(ROOT)) for f in FILES]
     scripts = set(re.findall(r"python (\w+\.py)", text))
     assert scripts and scripts <= set(tracked)
+
+
+def commands_of(page):
+    """The flags of every `python train.py ...` and `python eval.py ...` that a page shows whole, but for those with
+    a loss that ABLATION.md adds: [(script, [flag, ...])]."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = re.findall(r"^python (train|eval)\.py\b(.*)", "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S)), re.M)
+    shown += re.findall(r"`python (train|eval)\.py\b([^`]*)`", text)
+    return [(script, shlex.split(rest, comments=True)) for script, rest in shown if not re.search(r"\.\.\.|--help|sharper", rest)]
+
+
+@pytest.mark.parametrize("page", [page for page in ALL_PAGES if commands_of(page)])
+def test_every_command_that_a_page_shows_has_flags_that_the_script_takes(page):
+    for script, flags in commands_of(page):
+        cfg = tyro.cli(train.Config if script == "train" else evaluation.Config, args=flags)
+        if script == "train":
+            train.resolve(cfg)
+        elif not cfg.show:
+            refuse_empty(cfg)
+
+
+def test_the_front_page_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 200 and all(len(line) <= 200 or line.startswith("|") for line in lines)
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{page.name}" in "\n".join(lines) or page.name in ("reading.md", "architecture.md"), page
