@@ -75,8 +75,13 @@ print("behind", repr(policy.tokenizer.decode(attempt.completion_ids[:t])))
 p = expected("teacher", teacher_prompt, t)
 q = expected("student", student_prompt, t)
 best = p.topk(4).indices
-COLOURS = {"teacher": "tab:blue", "student": "tab:orange", "gradient": "tab:grey"}
-COLOURS |= {"teacher, later": "tab:cyan", "student, later": "tab:red"}
+COLOURS = {
+    "teacher": "tab:blue",
+    "teacher, later": "tab:cyan",
+    "student": "tab:orange",
+    "student, later": "tab:red",
+    "gradient": "tab:grey",
+}
 
 
 def show(bars):
@@ -101,8 +106,8 @@ show({"teacher": p, "student": q})
 # logits is $P q - p$ ($P$: the teacher's mass on these 25; $p$ is zero elsewhere). Autograd agrees.
 
 # %%
-here = logits[t : t + 1].clone().requires_grad_()  # [1, V]
-loss = fd_mini.topk_cross_entropy(here, ids[t : t + 1], logps[t : t + 1])
+here = logits[[t]].requires_grad_()  # [1, V], a copy
+loss = fd_mini.topk_cross_entropy(here, ids[[t]], logps[[t]])
 loss.sum().backward()
 
 kept = torch.zeros_like(p).scatter(0, ids[t], logps[t].exp())  # [V], p on the top 25
@@ -118,8 +123,13 @@ show({"gradient": formula})
 
 # %%
 optimizer = torch.optim.AdamW(policy.student, lr=1e-3, weight_decay=0.0)
-told = [student_prompt], [teacher_prompt], [attempt.completion_ids], [attempt.sampled]
-metrics = fd_mini.fd_backward(policy, *told)
+metrics = fd_mini.fd_backward(
+    policy,
+    [student_prompt],
+    [teacher_prompt],
+    [attempt.completion_ids],
+    [attempt.sampled],
+)
 optimizer.step()
 fd_mini.ema_update_(policy.teacher, policy.student, alpha=0.9)
 for name, value in metrics.items():

@@ -14,10 +14,10 @@ from extras.subjects import refuse_empty
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ["fd_mini.py", "lean_env.py", "feedback.py", "eval.py", "train.py"]
-ROOMS = ["lean", "toy", "data", "extras", "experiments", "bench"]
+ROOMS = ["lean", "toy", "data", "extras", "experiments", "bench", "docs"]
 FILES = [ROOT / name for name in BOOK] + [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
 PAGES = ["docs/architecture.md", "docs/reading.md"]
-ALL_PAGES = ["README.md", *(str(p.relative_to(ROOT)) for room in ("docs", *ROOMS) for p in (ROOT / room).glob("*.md"))]
+ALL_PAGES = ["README.md", *(str(p.relative_to(ROOT)) for room in ROOMS for p in (ROOT / room).glob("*.md"))]
 
 # Room or file -> the first parts of what it may import of ours. Scripts of toy/ and everything in experiments/ and bench/ stand above all.
 MAY = {
