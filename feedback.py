@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from extras.endpoint import Answer, Endpoint, NoAnswer
+from extras.own import function_in
 from lean.answers import without_thinking
 from lean_env import Rollout, Theorem, Verdict
 from toy.tutor import tutor
@@ -163,10 +164,11 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
     self                  the frozen base writes it (`generate`, texts -> texts)
     ollama:MODEL[@URL]    a local language model
     openai:MODEL[@URL]    any OpenAI-compatible server; key in OPENAI_API_KEY, if it wants one
+    FILE.py:FUNCTION      a function of your own, rollout -> text or None
 
-    These two are told not to think, where their server knows how to; ollama-think:MODEL and
-    openai-think:MODEL think, and may write eight times as much. style: how much is demanded of
-    the advice, see LEVELS. options: of the Endpoint.
+    ollama and openai are told not to think, where their server knows how to; ollama-think:MODEL
+    and openai-think:MODEL think, and may write eight times as much. style: how much is demanded
+    of the advice, see LEVELS. options: of the Endpoint.
     """
     kind, _, rest = spec.partition(":")
     server = kind.removesuffix("-think")
@@ -188,6 +190,13 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
         return Feedback(repeat, needs_verdict=False)
     if spec == "self" and generate:
         return Feedback(ask_base)
+    if kind.endswith(".py"):
+        function = function_in(kind, rest)
+
+        def ask_function(rollouts):
+            return [function(rollout) or None for rollout in rollouts]
+
+        return Feedback(ask_function)
     if server in ("ollama", "openai"):
         model, _, url = rest.partition("@")
         limit = 8192 if thinks else 1024
@@ -202,7 +211,7 @@ def make_feedback(spec: str, style=4, generate=None, **options) -> Feedback:
         return Feedback(ask_endpoint, endpoint=endpoint)
     raise ValueError(
         f"feedback {spec!r} is none of tutor, lean, truth, const:TEXT, ollama:MODEL[@URL], "
-        "openai:MODEL[@URL]; self needs a policy in training, which train.py alone has"
+        "openai:MODEL[@URL], FILE.py:FUNCTION; self needs a policy in training, which train.py alone has"
     )
 
 

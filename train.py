@@ -63,7 +63,7 @@ class Config:
     model: str = "tiny"
     # which loss: feedback distillation, GRPO, or imitation of the data's proofs
     algo: Literal["fd", "grpo", "sft"] = "fd"
-    # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]
+    # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:..., FILE.py:NAME
     feedback: str = "tutor"
     # how much structure the advice must have (the paper's four nested prompts)
     feedback_style: Literal[1, 2, 3, 4] = 4

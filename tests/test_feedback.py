@@ -344,6 +344,18 @@ def test_feedback_can_neither_close_its_comment_nor_end_its_message():
     assert words.eos_token_id not in ids and words.bos_token_id not in ids
 
 
+def test_a_function_in_a_file_is_a_source_and_what_it_says_nothing_about_is_left_out(tmp_path):
+    file = tmp_path / "hints.py"
+    file.write_text("WORDS = {}\n\ndef hint(rollout):\n    return f'1. Not {rollout.text.strip()}.' if rollout.text else ''\n")
+    told = make_feedback(f"{file}:hint")
+    attempts = [Rollout(AND, [], [], [], Verdict("rejected"), text=text) for text in ("  skip", "")]
+    crashed = Rollout(AND, [], [], [], Verdict("crash"), text="  skip")
+    assert told.write([*attempts, crashed]) == ["1. Not skip.", None, None] and told.failures == 1
+    for spec, why in ((f"{file}:other", "defines no other"), (f"{tmp_path}/none.py:hint", "there is no file")):
+        with pytest.raises(ValueError, match=why):
+            make_feedback(spec)
+
+
 def test_a_raw_completion_is_a_proof_up_to_a_closing_fence():
     assert extract_proof("  intro h\n  exact h") == "by\n  intro h\n  exact h"
     assert extract_proof("  intro h\n  exact h\n```\nThis works.") == "by\n  intro h\n  exact h"

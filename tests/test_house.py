@@ -26,7 +26,7 @@ MAY = {
     "lean_env": {"lean"},
     "toy.tutor": {"lean", "lean_env"},
     "toy.theorems": {"lean_env", "toy.tutor"},
-    "feedback": {"lean", "lean_env", "toy.tutor", "extras.endpoint"},
+    "feedback": {"lean", "lean_env", "toy.tutor", "extras.endpoint", "extras.own"},
     "data": {"lean", "lean_env", "data"},
     "extras": {"fd_mini", "lean", "lean_env", "feedback", "data", "extras"},
     "eval": {"fd_mini", "lean", "lean_env", "feedback", "data", "extras"},
