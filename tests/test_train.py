@@ -40,7 +40,7 @@ def run(*args, **kwargs):
 @pytest.mark.parametrize("algo", ["fd", "grpo"])
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path, algo):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    settings = SMALL | dict(algo=algo, ema_every=3, group_size=2 if algo == "grpo" else None)  # step 2 falls between two EMA updates
+    settings = SMALL | (dict(algo="grpo", group_size=2) if algo == "grpo" else dict(ema_every=3))  # step 2 falls between two EMA updates
     train.train(Config(out=str(whole), steps=4, **settings))
     train.train(Config(out=str(broken), steps=2, **settings))
     train.train(Config(out=str(broken), steps=4, resume=True, **settings))
