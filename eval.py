@@ -23,10 +23,11 @@ from tqdm import tqdm
 import fd_mini
 from data import load_theorems, screen
 from extras import runs, tool_mode
+from extras.attempts import Kept
 from extras.pictures import report
 from extras.stops import run_command
 from extras.subjects import refuse_empty, subjects
-from feedback import build_prompt, make_feedback
+from feedback import build_prompt
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -259,11 +260,12 @@ def main(cfg: Config) -> dict:
         # A statement that this Lean cannot read is named and left out.
         theorems, _ = screen(env, theorems)
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}")
-    source = make_feedback(cfg.feedback) if cfg.feedback else None
 
+    kept = Kept(cfg, env.describe())
     results = {}
     for subject in subjects(cfg, theorems):
         clock = time.perf_counter()
+        attempt, source = kept.of(subject, roll_out, cfg.who)
         results[subject.label] = evaluate(
             subject.policy,
             env,
@@ -273,11 +275,12 @@ def main(cfg: Config) -> dict:
             cfg.seed,
             source,
             cfg.who,
-            subject.attempt or roll_out,
+            attempt,
         )
         seconds = time.perf_counter() - clock
         results[subject.label] |= dict(data=cfg.data, split=cfg.split, seconds=seconds)
     report(results, cfg, KS)
+    kept.finish()
     return results
 
 
