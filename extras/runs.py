@@ -397,6 +397,16 @@ def keep_lines(path, step):
         replace_text(path, kept)
 
 
+def replace_folder(new, target):
+    """A finished folder in the place of another, or after a crash that one beside it, as .old."""
+    old = target.with_name(f"{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def replace_text(path, text):
     """Write a file anew: all of it, or after a power cut what was there."""
     beside = path.with_name(path.name + ".new")
