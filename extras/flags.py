@@ -59,15 +59,25 @@ def refuse_nonsense(cfg):
 
 def refuse_everywhere(cfg):
     """What train.py and eval.py refuse alike."""
+    for name in set(PLACES) & vars(cfg).keys():
+        value = getattr(cfg, name)
+        several = isinstance(value, tuple)
+        setattr(cfg, name, tuple(map(at_home, value)) if several else at_home(value))
+
     if abs(cfg.seed) > LARGEST_SEED:
         raise ValueError(f"--seed must be at most {LARGEST_SEED}, not {cfg.seed}")
     kind, _, text = cfg.feedback.partition(":")
     if kind == "const" and not text.strip():
         raise ValueError("--feedback const:TEXT needs its text, for example 'const:Be concise.'")
-    for name in set(PLACES) & vars(cfg).keys():
-        value = getattr(cfg, name)
-        several = isinstance(value, tuple)
-        setattr(cfg, name, tuple(map(at_home, value)) if several else at_home(value))
+    if (Path(cfg.model) / "ckpt").is_dir():
+        raise ValueError(
+            f"--model {cfg.model} is a run: train.py --init {cfg.model} starts from its adapters, "
+            f"eval.py {cfg.model} judges it"
+        )
+    is_path = cfg.model.startswith((".", "/")) or cfg.model.count("/") > 1
+    is_served = getattr(cfg, "endpoint", "")
+    if is_path and not is_served and not Path(cfg.model).is_dir():
+        raise ValueError(f"--model {cfg.model}: there is no such folder")
 
 
 def at_home(place):

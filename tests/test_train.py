@@ -142,7 +142,7 @@ def test_a_lean_that_fails_is_never_taken_for_wrong_proofs(tmp_path):
 
 @pytest.mark.parametrize("flags, complaint", [
     (["--model", "no-such-prover"], "unknown model"),
-    (["--model", "./no/such/folder"], "unknown model"),
+    (["--model", "./no/such/folder"], "there is no such folder"),
     (["--data", "no/such.jsonl"], "there is no file"),
     (["--steps", "-3"], "--steps must be above 0"),
     (["--max-new-tokens", "600"], "--max-new-tokens"),
