@@ -248,12 +248,12 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
+    refuse_empty(cfg)
     if cfg.show:
         from extras import heatmap  # not part of a first reading
 
         policy, config = runs.load_run(cfg.show, "student", cfg.quantize)
         return heatmap.main(policy, config, cfg)
-    refuse_empty(cfg)
     theorems = load_theorems(cfg.data, cfg.split)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":

@@ -46,6 +46,9 @@ def subjects(cfg, theorems):
 def refuse_empty(cfg):
     """ValueError when eval.py's flags name nobody, no attempt, or what they do not go with; all
     that can be told before anything slow. Fills in --out."""
+    flags.refuse_unused_in_eval(cfg)
+    if cfg.show:
+        return
     if not cfg.model and (cfg.endpoint or not cfg.runs):
         raise ValueError(
             "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
@@ -53,7 +56,6 @@ def refuse_empty(cfg):
         )
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
         raise ValueError("--samples must be at least 1 and --max-new-tokens not negative")
-    flags.refuse_unused_in_eval(cfg)
     for name in cfg.runs:
         runs.refuse_no_run(name)
     attempts.place(cfg)
