@@ -23,11 +23,11 @@ from tqdm import tqdm
 import fd_mini
 from data import load_theorems, screen
 from extras import runs, tool_mode
+from extras.attempts import Kept
 from extras.pictures import report
 from extras.prompts import decode, prompt_for
 from extras.stops import run_command
 from extras.subjects import refuse_empty, subjects
-from feedback import make_feedback
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -249,23 +249,24 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
+    refuse_empty(cfg)
     if cfg.show:
         from extras import heatmap  # not part of a first reading
 
         policy, config = runs.load_run(cfg.show, "student", cfg.quantize)
         return heatmap.main(policy, config, cfg)
-    refuse_empty(cfg)
     theorems = load_theorems(cfg.data, cfg.split)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":
         # A statement that this Lean cannot read is named and left out.
         theorems, _ = screen(env, theorems)
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}")
-    source = make_feedback(cfg.feedback) if cfg.feedback else None
 
+    kept = Kept(cfg, env.describe())
     results = {}
     for subject in subjects(cfg, theorems):
         clock = time.perf_counter()
+        attempt, source = kept.of(subject, roll_out, cfg.who)
         result = evaluate(
             subject.policy,
             env,
@@ -275,11 +276,12 @@ def main(cfg: Config) -> dict:
             cfg.seed,
             source,
             cfg.who,
-            subject.attempt or roll_out,
+            attempt,
         )
         result["seconds"] = time.perf_counter() - clock
         results[subject.label] = result | dict(data=cfg.data, split=cfg.split)
     report(results, cfg, KS)
+    kept.finish()
     return results
 
 

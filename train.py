@@ -25,8 +25,7 @@ import torch
 import fd_mini
 from data import load_theorems, screen
 from eval import evaluate, roll_out
-from extras import imitation, memory, provers, ranks, runs
-from extras.flags import refuse_nonsense
+from extras import flags, imitation, memory, provers, ranks, runs
 from extras.prompts import prompt_for, with_room
 from extras.speaker import speaker
 from extras.stops import run_command, stoppable
@@ -53,6 +52,7 @@ REAL = dict(
     lean_timeout=60.0,
     lr=dict(fd=1e-4, grpo=1e-5, sft=1e-4),
 )
+GROUPS = dict(group_size=dict(fd=1, grpo=5, sft=1))
 
 
 @dataclass
@@ -329,15 +329,14 @@ def validate(cfg: Config, run: Run, out: Path, step: int):
 
 def resolve(cfg: Config) -> Config:
     """Fill in what depends on the model, and refuse what makes no sense: ValueError."""
-    defaults = TOY if cfg.model.startswith("tiny") else REAL
+    defaults = GROUPS | (TOY if cfg.model.startswith("tiny") else REAL)
     for name, value in defaults.items():
         if getattr(cfg, name) is None:
             value = value[cfg.algo] if isinstance(value, dict) else value
             setattr(cfg, name, value)
-    cfg.group_size = cfg.group_size or (5 if cfg.algo == "grpo" else 1)
     cfg.out = cfg.out or runs.free_folder(f"out/{cfg.algo}", cfg.resume)
 
-    refuse_nonsense(cfg)
+    flags.refuse_nonsense(cfg)
     return cfg
 
 
@@ -345,10 +344,7 @@ def prepare(cfg: Config) -> Run:
     """Everything a run needs, checked before anything is written."""
     ranks.join(cfg.prompts_per_step)
     theorems = imitation.imitable(cfg, load_theorems(cfg.data, "train"))
-    valid = []
-    # Other data has no validation set unless --valid names one.
-    if ranks.FIRST and cfg.eval_every and (cfg.valid or cfg.data == "toy"):
-        valid = load_theorems(cfg.valid or "toy", "valid")[:128]
+    valid = flags.validation(cfg)
 
     env = None
     if valid or cfg.algo != "sft":
@@ -366,6 +362,7 @@ def prepare(cfg: Config) -> Run:
         # Statements that this Lean cannot read are named and left out.
         theorems, valid = screen(env, theorems, valid)
     theorems = ranks.from_first(theorems)
+    flags.say_of_repeats(cfg, theorems)
 
     source = None
     if cfg.algo == "fd":

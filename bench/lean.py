@@ -14,6 +14,8 @@ import time
 import tyro
 
 from data import load_theorems
+from extras.flags import at_least_one
+from extras.stops import in_one_line
 from lean_env import LeanEnv
 
 
@@ -41,6 +43,7 @@ def main(proofs: int = 256, single: int = 64, files: int = 32, workers: int = 2)
         files: how many of them as whole files.
         workers: Lean processes at a time.
     """
+    at_least_one(proofs=proofs, single=single, files=files, workers=workers)
     jobs = []
     texts = []
     for theorem in load_theorems("toy", "test")[:proofs]:
@@ -63,4 +66,5 @@ def main(proofs: int = 256, single: int = 64, files: int = 32, workers: int = 2)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    with in_one_line("lean.py"):
+        tyro.cli(main, description=__doc__)

@@ -30,6 +30,8 @@ import tyro
 
 import fd_mini
 from bench.common import machine, now, peak_bytes
+from extras.flags import at_least_one
+from extras.stops import in_one_line
 
 try:
     from trl.experimental.gkd import GKDTrainer
@@ -143,6 +145,8 @@ def main(
         repeats: runs of each, the best is kept.
         device: None: both, where there are both.
     """
+    at_least_one(vocabularies=min(vocabularies, default=0), tokens=min(tokens, default=0))
+    at_least_one(width=width, repeats=repeats)
     print(machine("trl"))
 
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -157,4 +161,5 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    with in_one_line("loss.py"):
+        tyro.cli(main, description=__doc__)

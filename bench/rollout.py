@@ -23,6 +23,8 @@ from transformers import GenerationConfig
 import fd_mini
 from bench.common import TINY, machine, now, number_prompts, random_prover
 from extras import provers
+from extras.flags import at_least_one
+from extras.stops import in_one_line
 
 
 def generate(policy, prompts, new_tokens):
@@ -86,6 +88,7 @@ def main(model: str = "", batch: int = 64, new_tokens: int = 64):
         batch: rows decoded together.
         new_tokens: most tokens per completion.
     """
+    at_least_one(batch=batch, new_tokens=new_tokens)
     print(machine("transformers"))
     print(f"batch {batch}, prompts of 16 to 48 tokens, up to {new_tokens} new ones\n")
     titles = f"{'device':8}{'base, LoRA':18}{'case':10}"
@@ -102,4 +105,5 @@ def main(model: str = "", batch: int = 64, new_tokens: int = 64):
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    with in_one_line("rollout.py"):
+        tyro.cli(main, description=__doc__)

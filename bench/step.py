@@ -36,6 +36,7 @@ import fd_mini
 from bench.common import TINY, machine, number_prompts, peak_bytes, random_prover, timed
 from data import load_theorems
 from extras import provers
+from extras.flags import at_least_one
 from feedback import build_prompt
 
 RIGHT = [1.0, 1.0, 0.0, 0.0, 0.0]  # stub verdicts of a group
@@ -266,6 +267,8 @@ def main(flags: list[str]):
         default.new_tokens = 64
     cfg = tyro.cli(Config, default=default, args=flags, description=__doc__)
 
+    at_least_one(prompts=cfg.prompts, new_tokens=cfg.new_tokens, batch=cfg.batch)
+    at_least_one(micro_tokens=cfg.micro_tokens, steps=cfg.steps)
     print(machine("transformers", "trl"))
     if cfg.cuda:
         deepseek(cfg)

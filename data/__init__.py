@@ -77,15 +77,16 @@ def complaints(env, theorems):
     """Of each statement: None, or why nobody can prove it: Lean's first error when it reads it,
     or what it rests on, a `sorry` of its header perhaps. ValueError when Lean itself fails on all
     of them."""
-    verdicts = env.check([(saying_nothing(theorem), "Or.inl True.intro") for theorem in theorems])
+    said = [unasked(env, theorem) for theorem in theorems]
+    asked = [i for i, why in enumerate(said) if why is None]
+    verdicts = env.check([(saying_nothing(theorems[i]), "Or.inl True.intro") for i in asked])
     if verdicts and not any(verdict.judged for verdict in verdicts):
         raise ValueError(
             f"Lean failed ({verdicts[0].status}) on every statement: "
             f"try a longer --lean-timeout or another --lean. {in_a_line(verdicts[0].messages)}"
         )
 
-    found = []
-    for verdict in verdicts:
+    for i, verdict in zip(asked, verdicts):
         errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
         if verdict.status == "cheat":
             foreign = sorted(set(verdict.axioms) - ALLOWED_AXIOMS)
@@ -93,8 +94,17 @@ def complaints(env, theorems):
                 foreign = ["a `sorry`"]
             errors = [f"it rests on {', '.join(foreign)}"]
         errors.append(f"no answer from Lean: {verdict.status}")
-        found.append(None if verdict.status == "proved" else " ".join(errors[0].split()))
-    return found
+        said[i] = None if verdict.status == "proved" else " ".join(errors[0].split())
+    return said
+
+
+def unasked(env, theorem):
+    """Why Lean cannot even be asked about a statement (no type, an import of a library that is
+    not there), or None."""
+    try:
+        env.job(saying_nothing(theorem), "", whole=False)
+    except ValueError as error:
+        return str(error)
 
 
 def saying_nothing(theorem):

@@ -11,12 +11,15 @@ before any distillation is worth its time (toy/README.md, section "The base").
 """
 
 import random
+from typing import Literal
 
 import tyro
 
 from data import load_theorems
 from eval import roll_out, seeded
 from extras import provers, runs
+from extras.flags import at_least_one
+from extras.stops import in_one_line
 from feedback import make_feedback
 from lean_env import LeanEnv, Rollout
 from toy.warm_up import attempt
@@ -50,7 +53,7 @@ def main(
     run: str = "",
     split: str = "valid",
     samples: int = 4,
-    style: int = 4,
+    style: Literal[1, 2, 3, 4] = 4,
 ):
     """pass@1 with feedback, by the kind of attempt.
 
@@ -61,6 +64,7 @@ def main(
         samples: attempts at each theorem.
         style: of the tutor.
     """
+    at_least_one(samples=samples)
     theorems = load_theorems("toy", split)
     env = LeanEnv()
     tutor = make_feedback("tutor", style)
@@ -91,4 +95,5 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    with in_one_line("base_by_kind.py"):
+        tyro.cli(main, description=__doc__)

@@ -26,6 +26,7 @@ import tyro
 
 from experiments.plan import estimate, experiments, make_runs
 from experiments.report import report
+from extras.flags import at_least_one
 from extras.runs import read_lines
 
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -79,10 +80,13 @@ def execute(run):
 
     clock = time.perf_counter()
     folder = run.folder
+    flags = Path(f"{folder}.flags")  # stands beside what was made here
     if state == "new":
+        if folder.exists() and not flags.exists():
+            raise RuntimeError(f"{folder} was not made here: move it away, or give another --out")
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        Path(f"{folder}.flags").write_text(run.flags)
+        flags.write_text(run.flags)
 
     before = sum(row["seconds"] for row in read_lines(folder / "log.jsonl"))
     log = Path(f"{folder}.txt")
@@ -154,6 +158,7 @@ def main(cfg):
     cfg.out = cfg.out or ("out/figures_quick" if cfg.quick else "out/figures")
     cfg.results = cfg.results or (cfg.out if cfg.quick else "experiments")
 
+    at_least_one(jobs=cfg.jobs)
     known = experiments(cfg.quick)
     names = list(cfg.only or known)
     unknown = set(names) - known.keys()

@@ -9,6 +9,7 @@ once these folders are there. A base made from nothing with each mixture would b
 question and takes 20 minutes of an idle machine (`make tiny`).
 """
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,8 @@ STEPS = 300
 
 def main(kinds: Literal["own", "all"], out: Path, /):
     """Which attempts, and the folder to make: own out/own"""
+    if out.exists():
+        sys.exit(f"{out} is there already: give another folder")
     if kinds == "own":
         warm_up.KINDS = {"own": 1}
     data = warm_up.warm_up(unseen(12000))  # the warm-up's own

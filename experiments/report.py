@@ -8,7 +8,7 @@ from statistics import fmean
 
 from experiments.pictures import Row, picture, points
 from experiments.plan import FLAGS, experiments, make_runs, read_text
-from extras.runs import read_lines
+from extras.runs import read_lines, replace_text
 from lean.answers import tactics_of
 
 # Of log.jsonl, as train_... in results.csv.
@@ -211,6 +211,6 @@ def report(cfg, names):
         if name in sections:
             text += f"\n{sections[name]}"
 
-    (out / "results.csv").write_text("\n".join(lines) + "\n")
-    (out / "README.md").write_text(text)
+    replace_text(out / "results.csv", "\n".join(lines) + "\n")
+    replace_text(out / "README.md", text)
     return out

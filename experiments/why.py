@@ -22,6 +22,8 @@ from eval import roll_out, seeded
 from experiments.base_by_kind import attempts_of, share_proved
 from experiments.beyond import token_lines, wrong_line
 from extras import runs
+from extras.flags import at_least_one
+from extras.stops import in_one_line
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv
 from toy.tutor import NAME, OUTDATED
@@ -110,6 +112,7 @@ def main(folders: tyro.conf.Positional[tuple[str, ...]] = (), samples: int = 2):
         folders: of runs; none: the base.
         samples: attempts at each theorem.
     """
+    at_least_one(samples=samples)
     theorems = load_theorems("toy", "valid")
     env = LeanEnv()
     print(HEAD)
@@ -117,7 +120,7 @@ def main(folders: tyro.conf.Positional[tuple[str, ...]] = (), samples: int = 2):
     for run in folders or [""]:
         if run:
             policy, _ = runs.load_run(run, "student", "auto")
-            runs.load_adapters(policy, Path(run) / "ckpt" / "teacher", "teacher")
+            runs.restore(run, policy)
         else:
             policy = fd_mini.Policy("tiny")
         cells = [Path(run).name or "base", *look(policy, env, theorems, samples)]
@@ -125,4 +128,5 @@ def main(folders: tyro.conf.Positional[tuple[str, ...]] = (), samples: int = 2):
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    with in_one_line("why.py"):
+        tyro.cli(main, description=__doc__)

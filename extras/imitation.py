@@ -9,7 +9,7 @@ from lean.answers import continuation
 
 
 def imitable(cfg, theorems):
-    """For --algo sft the theorems without those whose proof no prompt can go on with.
+    """For --algo sft the theorems with a proof that can go on from a prompt.
 
     These are named. ValueError when none is left.
     """
@@ -17,11 +17,14 @@ def imitable(cfg, theorems):
         return theorems
     good, bad = [], []
     for theorem in theorems:
-        expressible = not theorem.proof or continuation(theorem.proof)
+        expressible = theorem.proof and continuation(theorem.proof)
         (good if expressible else bad).append(theorem)
     if bad:
         names = ", ".join(theorem.name for theorem in bad[:10])
-        print(f"{len(bad)} proofs cannot follow a prompt and are left out: {names}")
+        print(
+            f"{len(bad)} theorems have no proof, or one that cannot follow a prompt, and are left "
+            f"out: {names}"
+        )
     if not good:
         raise ValueError(f"--algo sft: no proof in {cfg.data} can follow a prompt")
     return good

@@ -14,19 +14,37 @@ import sys
 import torch
 import torch.distributed as dist
 
-RANK = int(os.environ.get("RANK", 0))
-WORLD = int(os.environ.get("WORLD_SIZE", 1))
+
+
+def number(name, default):
+    """What torchrun has set, or what one process is. SystemExit for what is no number."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        sys.exit(f"the environment's {name} is {text!r}, no number: unset it, or use torchrun")
+    return int(text)
+
+
+RANK = number("RANK", 0)
+WORLD = number("WORLD_SIZE", 1)
 FIRST = RANK == 0
 
 
 def join(prompts):
     """Become one of torchrun's processes: one card each, one process group.
 
-    ValueError for more processes than cards or than prompts in a step.
+    ValueError for more processes than cards or than prompts in a step, and where some of
+    torchrun's variables are there and not all.
     """
+    names = "RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT".split()
+    missing = [name for name in names if name not in os.environ]
+    if RANK >= WORLD or (WORLD > 1 and missing):
+        raise ValueError(
+            f"RANK is {RANK} and WORLD_SIZE {WORLD}; of what torchrun sets there is no "
+            f"{' '.join(missing) or 'sense'}: start with torchrun, or unset RANK and WORLD_SIZE"
+        )
     if WORLD == 1:
         return
-    local = int(os.environ["LOCAL_RANK"])
+    local = number("LOCAL_RANK", 0)
     cards = torch.cuda.device_count()
     if 0 < cards <= local or prompts < WORLD:
         raise ValueError(

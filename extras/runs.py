@@ -83,6 +83,15 @@ def open_run(cfg, run, optimizer):
     return out, done
 
 
+def refuse_unwritable(out):
+    """ValueError, in one line, where nothing can be written into this folder."""
+    there = Path(out)
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: nothing can be written into {there}. Give another folder.")
+
+
 def free_folder(wanted, resume):
     """`wanted`, or wanted-2, wanted-3, ...: the first that is free; to resume the last that is
     there."""
@@ -159,11 +168,8 @@ def load_run(folder, role, quantize):
 
     ValueError when there is no run.
     """
+    refuse_no_run(folder)
     out = Path(folder)
-    if not find_checkpoints(out):
-        raise ValueError(
-            f"{folder} holds no run with a checkpoint. Train one: python train.py --out {folder}"
-        )
     config = OLDER | read_config(out)
     policy = provers.load(
         config["model"], config["lora_rank"], quantize, config["seed"]
@@ -171,6 +177,15 @@ def load_run(folder, role, quantize):
     check_base(policy, out)
     restore(out, policy, [role])
     return policy, config
+
+
+def refuse_no_run(folder):
+    """ValueError where there is no run that could be read."""
+    if not find_checkpoints(folder):
+        raise ValueError(
+            f"{folder} holds no run with a checkpoint. Train one: python train.py --out {folder}"
+        )
+    read_config(Path(folder))
 
 
 # --- checkpoints
@@ -380,6 +395,16 @@ def keep_lines(path, step):
     kept = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if kept != path.read_text(encoding="utf-8", errors="replace"):
         replace_text(path, kept)
+
+
+def replace_folder(new, target):
+    """A finished folder in the place of another, or after a crash that one beside it, as .old."""
+    old = target.with_name(f"{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def replace_text(path, text):

@@ -116,13 +116,20 @@ class Forgiving:
 
 
 def run_command(name, command, config, description, args=None):
-    """Run a script's command with its flags, a dataclass. What goes wrong ends it with one line
-    and a code above zero; output that nobody can take is not an error."""
+    """Run a script's command with its flags, a dataclass, `in_one_line`."""
+    with in_one_line(name):
+        command(tyro.cli(config, description=description, args=args))
+
+
+@contextlib.contextmanager
+def in_one_line(name):
+    """What goes wrong inside ends the script with one line and a code above zero; output that
+    nobody can take is not an error."""
     streams = contextlib.ExitStack()
     streams.enter_context(contextlib.redirect_stdout(Forgiving(sys.stdout)))
     streams.enter_context(contextlib.redirect_stderr(Forgiving(sys.stderr)))
     try:
         with streams:
-            command(tyro.cli(config, description=description, args=args))
+            yield
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"{name}: {error}")

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data import report_overlap
-from extras import provers, runs, served
+from extras import attempts, flags, provers, runs, served
 from extras.prompts import with_room
 from fd_mini import Policy
+from feedback import make_feedback
 
 
 @dataclass
@@ -24,10 +25,7 @@ class Subject:
 
 def subjects(cfg, theorems):
     """The model of eval.py's flags and its runs, loaded one after another."""
-    suffix = f" + {cfg.feedback}" if cfg.feedback else ""
-    if cfg.who == "teacher":
-        suffix += " (teacher)"
-
+    suffix = attempts.suffix(cfg)
     if cfg.endpoint:
         limit = cfg.max_new_tokens or 2048
         attempt = served.connect(cfg.endpoint, cfg.model, cfg.style, limit)
@@ -52,13 +50,20 @@ def subjects(cfg, theorems):
 
 
 def refuse_empty(cfg):
-    """ValueError when eval.py's flags name nobody, or no attempt."""
+    """ValueError when eval.py's flags name nobody, no attempt, or what they do not go with; all
+    that can be told before anything slow. Fills in --out."""
+    flags.refuse_unused_in_eval(cfg)
+    if cfg.show:
+        return
     if not cfg.model and (cfg.endpoint or not cfg.runs):
         raise ValueError(
             "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
             "or --endpoint URL --model NAME"
         )
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
-        raise ValueError(
-            "--samples must be at least 1 and --max-new-tokens not negative"
-        )
+        raise ValueError("--samples must be at least 1 and --max-new-tokens not negative")
+    for name in cfg.runs:
+        runs.refuse_no_run(name)
+    attempts.place(cfg)
+    if cfg.feedback:
+        make_feedback(cfg.feedback).ping()

@@ -35,6 +35,11 @@ def attach(env, where):
             f"--lean dojo: {where!r} names no repository: give dojo:URL@COMMIT or dojo:FOLDER, "
             "a git checkout of a Lean project"
         )
+    if re.search("//[^/]*@", where) and not is_folder:  # it would stand in logs and messages
+        raise SystemExit(
+            "--lean dojo: write dojo:URL@COMMIT, without a user or a token in it "
+            "(the token comes from GITHUB_ACCESS_TOKEN)"
+        )
     dojo = import_lean_dojo()
     with or_exit(
         f"cannot open {where!r}",

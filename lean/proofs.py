@@ -11,8 +11,8 @@ Copied into a Lake project that has a library `Proofs` (`lean_env.py setup` writ
 compile with the embedded Lean (tests/test_proofs.py); comparator itself: not yet run.
 """
 
+import contextlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -22,6 +22,10 @@ from lean.answers import read_answer
 from lean.backends import default_header
 from lean.guard import ALLOWED_AXIOMS
 from lean.text import IMPORTS, namespaces, split_statement, without_header
+
+
+# What is written into RUN/proofs. Files of an earlier call that have no successor go.
+OURS = ("P[0-9][0-9][0-9][0-9].json", "Proofs/P[0-9][0-9][0-9][0-9]/*.lean")
 
 
 def pairs(rollouts, header):
@@ -49,8 +53,8 @@ def pairs(rollouts, header):
 
 
 def write(run):
-    """RUN/proofs, made anew (`run` is a Path) -> how many proofs it holds. ValueError, one
-    line, when there is no run or no proof in it."""
+    """RUN/proofs, made anew (`run` is a Path), but for what else is in it -> how many proofs
+    it holds. ValueError, one line, when there is no run or no proof in it."""
     records = run / "rollouts.jsonl"
     if not records.is_file():
         raise ValueError(
@@ -67,22 +71,34 @@ def write(run):
             "Train on, or look at another run."
         )
 
-    out = run / "proofs"
-    shutil.rmtree(out, ignore_errors=True)
+    texts = {}  # path in RUN/proofs -> text
     for n, (name, challenge, solution) in enumerate(found, 1):
-        folder = out / "Proofs" / f"P{n:04}"
-        folder.mkdir(parents=True)
-        (folder / "Challenge.lean").write_text(challenge, "utf-8")
-        (folder / "Solution.lean").write_text(solution, "utf-8")
+        texts[f"Proofs/P{n:04}/Challenge.lean"] = challenge
+        texts[f"Proofs/P{n:04}/Solution.lean"] = solution
         task = {
             "challenge_module": f"Proofs.P{n:04}.Challenge",
             "solution_module": f"Proofs.P{n:04}.Solution",
             "theorem_names": [name],
             "permitted_axioms": sorted(ALLOWED_AXIOMS),
         }
-        text = json.dumps(task, indent=1, ensure_ascii=False)
-        (out / f"P{n:04}.json").write_text(text, "utf-8")
+        texts[f"P{n:04}.json"] = json.dumps(task, indent=1, ensure_ascii=False)
+    replace_files(run / "proofs", texts)
     return len(found)
+
+
+def replace_files(out, texts):
+    """Write these, each whole or not at all, and remove what OURS names and is not among them."""
+    for name, text in texts.items():
+        beside = out / f"{name}.new"
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, "utf-8")
+        beside.replace(out / name)
+    for pattern in OURS:
+        for file in out.glob(pattern):
+            if file.relative_to(out).as_posix() not in texts:
+                file.unlink()
+                with contextlib.suppress(OSError):  # somebody else's file is in it
+                    file.parent.rmdir()
 
 
 def main(run: tyro.conf.Positional[Path]):

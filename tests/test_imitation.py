@@ -54,12 +54,12 @@ def test_what_cannot_follow_a_prompt_is_none(proof):
 
 def test_such_a_proof_is_named_and_left_out_and_the_others_are_learnt(tmp_path, capsys):
     rows = [{"name": "good", "statement": X.statement, "proof": SHAPES["one line"]},
-            {"name": "fenced", "statement": X.statement, "proof": "by\n  exact ⟨h, k⟩ -- ```"}]
+            {"name": "bare", "statement": X.statement}, {"name": "fenced", "statement": X.statement, "proof": "by\n  exact ⟨h, k⟩ -- ```"}]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     cfg = train.resolve(train.Config(algo="sft", data=str(data), lean="wheel", eval_every=0))
     assert [theorem.name for theorem in train.prepare(cfg).theorems] == ["good"]
-    assert "1 proofs cannot follow a prompt and are left out: fenced" in capsys.readouterr().out
-    data.write_text(json.dumps(rows[1]) + "\n")
+    assert "2 theorems have no proof, or one that cannot follow a prompt, and are left out: bare, fenced" in capsys.readouterr().out
+    data.write_text(json.dumps(rows[1]) + "\n" + json.dumps(rows[2]) + "\n")
     with pytest.raises(ValueError, match="no proof in .* can follow a prompt"):
         train.prepare(cfg)

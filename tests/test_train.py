@@ -40,7 +40,7 @@ def run(*args, **kwargs):
 @pytest.mark.parametrize("algo", ["fd", "grpo"])
 def test_a_resumed_run_is_bit_equal_to_one_that_never_stopped(tmp_path, algo):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    settings = SMALL | dict(algo=algo, ema_every=3, group_size=2 if algo == "grpo" else None)  # step 2 falls between two EMA updates
+    settings = SMALL | (dict(algo="grpo", group_size=2) if algo == "grpo" else dict(ema_every=3))  # step 2 falls between two EMA updates
     train.train(Config(out=str(whole), steps=4, **settings))
     train.train(Config(out=str(broken), steps=2, **settings))
     train.train(Config(out=str(broken), steps=4, resume=True, **settings))
@@ -124,7 +124,7 @@ def test_a_lean_that_fails_is_never_taken_for_wrong_proofs(tmp_path):
 
 @pytest.mark.parametrize("flags, complaint", [
     (["--model", "no-such-prover"], "unknown model"),
-    (["--model", "./no/such/folder"], "unknown model"),
+    (["--model", "./no/such/folder"], "there is no such folder"),
     (["--data", "no/such.jsonl"], "there is no file"),
     (["--steps", "-3"], "--steps must be above 0"),
     (["--max-new-tokens", "600"], "--max-new-tokens"),

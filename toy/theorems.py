@@ -343,7 +343,9 @@ def main():
         path = Path(f"toy/{split}.jsonl")
         chosen = itertools.islice(rows, count)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in chosen]
-        path.write_text("".join(lines), "utf-8")
+        beside = path.with_name(f"{path.name}.new")
+        beside.write_text("".join(lines), "utf-8")
+        beside.replace(path)
         print(f"{path}: {len(lines)} theorems, every reference proved by Lean")
 
 

@@ -16,14 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import fd_mini
-from extras import prompts
+from extras import prompts, runs
 from extras.tools import run_tools, tool_output
 from lean_env import LeanEnv
 from toy import warm_up
 from toy.theorems import unseen
 from toy.tutor import outdated, tutor
 
-OUT = Path("out/tiny_tools")
 LIMIT = 160  # characters of an output, as for --max-new-tokens 160
 
 
@@ -64,9 +63,10 @@ def conversations(theorems, seed=2):
 def main():
     endless = itertools.cycle(conversations(unseen(8000)))
     batches = [list(itertools.islice(endless, warm_up.BATCH)) for _ in range(600)]
+    out = Path(runs.free_folder("out/tiny_tools", resume=False))
     policy = fd_mini.Policy("tiny", rank=0)
-    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=2048, out=OUT)
-    warm_up.install(OUT, Path("toy/tiny_tools"))
+    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=2048, out=out)
+    warm_up.install(out, Path("toy/tiny_tools"))
 
 
 if __name__ == "__main__":

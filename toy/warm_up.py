@@ -25,7 +25,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import fd_mini
 from data import load_theorems
 from eval import evaluate
+from extras import provers, runs
+from extras.flags import at_least_one
 from extras.imitation import sft_backward
+from extras.stops import in_one_line
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv, Rollout, Verdict
 from toy.theorems import unseen
@@ -231,9 +234,14 @@ def imitate(policy, batches, lr, warmup, micro_tokens, out):
 def install(folder, target):
     """Puts the prover in `folder` into `target` in half precision, if what is written there
     loads again and does what the tutor says on most of 64 theorems. SystemExit if not."""
+    if not (folder / "model.safetensors").is_file() or (folder / "adapter_config.json").exists():
+        sys.exit(
+            f"--ship {folder} holds no whole prover (model.safetensors): give what "
+            "`python -m toy.warm_up --out DIR` has written"
+        )
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    policy = fd_mini.Policy(str(folder), rank=0)
+    policy = provers.load(str(folder), rank=0)
     policy.model.half().save_pretrained(new)
     policy.tokenizer.save_pretrained(new)
 
@@ -244,10 +252,10 @@ def install(folder, target):
     )
     print(f"{new}: pass@1 {told['pass@1']:.3f} with the tutor's feedback")
     if told["pass@1"] < 0.5:
+        shutil.rmtree(new)
         sys.exit(f"{target} stays as it is: that should be more than half")
 
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
+    runs.replace_folder(new, target)
 
 
 def main(
@@ -262,6 +270,7 @@ def main(
         steps: optimiser steps.
         ship: only check the prover in this folder and put it into toy/tiny.
     """
+    at_least_one(steps=steps)
     if ship:
         return install(ship, Path("toy/tiny"))
     if out.exists():
@@ -275,4 +284,5 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    with in_one_line("warm_up.py"):
+        tyro.cli(main)

@@ -22,13 +22,11 @@ import re
 import sys
 from pathlib import Path
 
-import torch
-
 from extras.heatmap.layout import visible
 from extras.heatmap.models import attempts_at, examine
 from extras.heatmap.page import as_page
 from extras.heatmap.terminal import as_text
-from extras.runs import load_adapters
+from extras.runs import refuse_unwritable, replace_text, restore
 
 SILENCE = (
     "none: this attempt is not in the distillation loss, and the teacher reads the same prompt "
@@ -42,9 +40,9 @@ def main(policy, config, cfg):
     policy, config: the run's, with its student's adapters. -> everything that is shown.
     """
     problem, rows, names = attempts_at(cfg.show, cfg.problem)
-    checkpoint = Path(cfg.show) / "ckpt"
-    load_adapters(policy, checkpoint / "teacher", "teacher")
-    step = torch.load(checkpoint / "state.pt", weights_only=True, mmap=True)["step"]
+    out = cfg.out or cfg.show
+    refuse_unwritable(out)
+    step = restore(cfg.show, policy)["step"]
 
     views = views_of(config, step)
     look = {
@@ -63,9 +61,9 @@ def main(policy, config, cfg):
         return look
 
     name = re.sub(r"[^\w.-]+", "_", problem)[:80]
-    page = Path(cfg.out or cfg.show) / f"heatmap_{name}.html"
+    page = Path(out) / f"heatmap_{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(as_page(look), encoding="utf-8")
+    replace_text(page, as_page(look))
     print(f"{page} written: {len(rows)} attempts at {visible(problem)}")
     return look | {"page": page}
 

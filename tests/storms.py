@@ -1,0 +1,256 @@
+"""Three seeded storms: bad invocations, interruptions, and an endpoint that fails. `python -m bench.faults` runs them
+with large numbers, tests/test_faults.py with small ones. Each happens in a forked process, as a user's would."""
+import contextlib
+import hashlib
+import http.server
+import itertools
+import json
+import os
+import random
+import re
+import resource
+import runpy
+import shutil
+import signal
+import socketserver
+import sys
+import threading
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import feedback
+import train
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY, TINY = ROOT / "toy", ROOT / "toy" / "tiny"
+SMALL = ["--prompts-per-step", "2", "--max-new-tokens", "24", "--eval-every", "0", "--lora-rank", "4"]
+THEOREM = '{"name": "a", "statement": "theorem a : True", "proof": "trivial"}\n'
+
+
+# --- a process of its own
+
+
+def forked(work, out, limit=None):
+    """Start work() in a fork that ends as Python does; what it says goes to the files out.1 and out.2. -> pid"""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        for number in (1, 2):
+            os.dup2(os.open(f"{out}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        if limit:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        work()
+        code = 0
+    except SystemExit as stop:
+        code = 0 if stop.code is None else stop.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(pid, seconds):
+    """-> its exit code, None when it ran past `seconds` and was killed."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+# --- bad invocations
+
+
+def wreck(folder):
+    """Broken and odd things, by name; a good run among them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = folder / "run"
+    train.train(train.Config(out=str(run), steps=2, prompts_per_step=2, max_new_tokens=24, eval_every=0, lora_rank=4, save_every=1))
+    shutil.rmtree(run / "ckpt.old")
+    (folder / "file").write_text("nothing\n")
+    (folder / "empty").mkdir()
+    (folder / "full").mkdir()
+    (folder / "full" / "mine.txt").write_text("mine")
+    (folder / "dangling").symlink_to(folder / "nowhere")
+    texts = {"void": "", "blank": "\n\n", "words": "not json\n", "list": "[1, 2]\n", "number": "3\n", "noname": '{"name": "t"}\n', "null": '{"statement": null}\n',
+             "notheorem": '{"name": "a", "statement": "lemmma a"}\n', "notype": '{"name": "a", "statement": "theorem a"}\n',
+             "open": '{"name": "a", "statement": "theorem a (p : Prop : p"}\n', "imports": '{"name": "a", "statement": "theorem a : True", "header": "import Mathlib"}\n',
+             "unknown": '{"name": "a", "statement": "theorem a : Foo"}\n', "testonly": '{"name": "a", "statement": "theorem a : True", "split": "test"}\n',
+             "proofint": '{"name": "a", "statement": "theorem a : True", "proof": 1}\n', "nan": '{"name": "a", "statement": NaN}\n'}
+    for name, text in texts.items():
+        (folder / f"{name}.jsonl").write_text(text)
+    (folder / "bytes.jsonl").write_bytes(bytes(range(256)) * 20)
+    (folder / "wide.jsonl").write_text(THEOREM, encoding="utf-16")
+    (folder / "deep.json").write_text("[" * 100_000)
+    scripts = {"fails": "exit 1", "silent": "exit 0", "noisy": "yes garbage | head -200000", "garbage": "echo '{\"severity\"'; exit 0", "wrongcode": "echo '{}'; exit 3"}
+    for name, text in scripts.items():
+        (folder / f"lean-{name}").write_text(f"#!/bin/sh\n{text}\n")
+        (folder / f"lean-{name}").chmod(0o755)
+    for name, damage in {"cut": lambda b: b[: len(b) // 2], "emptied": lambda b: b"", "garbled": lambda b: bytes(reversed(b)), "listed": lambda b: b"[1, 2]"}.items():
+        for path in ("config.json", "ckpt/state.pt", "ckpt/student/adapter_model.safetensors"):
+            bad = folder / f"run-{name}-{path.replace('/', '-')}"
+            shutil.copytree(run, bad)
+            (bad / path).write_bytes(damage((bad / path).read_bytes()))
+        for path in ("config.json", "model.safetensors", "tokenizer.json"):
+            bad = folder / f"model-{name}-{path}"
+            shutil.copytree(TINY, bad)
+            (bad / path).write_bytes(damage((bad / path).read_bytes()))
+    for path in ("config.json", "model.safetensors", "tokenizer.json"):
+        shutil.copytree(TINY, folder / f"model-without-{path}", ignore=shutil.ignore_patterns(path))
+    shutil.copytree(run, folder / "run-nan")
+    file = folder / "run-nan" / "ckpt" / "student" / "adapter_model.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file)
+    shutil.copytree(run, folder / "run-without-teacher", ignore=shutil.ignore_patterns("teacher"))
+    return folder
+
+
+def pools(folder):
+    """{script: [ways to be wrong, each a list of flags]}"""
+    def at(*names):
+        return [str(folder / name) for name in names]
+
+    names = sorted(path.name for path in folder.iterdir())
+    no_data = at("nowhere.jsonl", "empty", "deep.json", *(n for n in names if n.endswith(".jsonl"))) + ["~/nowhere.jsonl", "hub:x", "hub:a/b@c:d.txt", "", "\0", "a" * 300]
+    no_out = at("file", "file/below", "dangling") + ["/proc/nothing", "/dev/null", "a" * 300, "\0"]
+    runs = at(*(n for n in names if n.startswith("run-")))
+    bad_runs = at("nowhere", "file", "empty", "full") + [run for run in runs if "without-teacher" not in run] + ["", "~/nowhere", str(TINY)]
+    models = at(*(n for n in names if n.startswith("model-")), "nowhere", "file", "empty", "run", "full") + ["", "no-such-prover", "./x", "/x/y", "a/b/c", "owner/", "tiny/", "~/x", "\0"]
+    leans = at("nowhere", "file", "empty", *(n for n in names if n.startswith("lean-"))) + [
+        "kimina:", "kimina:x", "kimina:http://u:secret@h", "kimina:http://127.0.0.1:9", "dojo:", "dojo:x", "dojo:https://u:secret@h/x@c", "dojo:https://u:secret@h/x", "", "\0"]
+    projects = at("nowhere", "file", "empty") + ["~/x", "\0"]
+    tellers = ["", "oracle", "const", "const:", "const: ", "openai:", "openai", "ollama:", "openai:m@x", "openai:m@ftp://h", "openai:m@http://u:secret@h", "openai:m@http://127.0.0.1:9", "ollama:m@http://127.0.0.1:9", "tutor:x", "TUTOR"]
+    words = ["abc", "", "nan", "1e400", "0x10", "--", "-1", "None "]
+    whole = ["1.5", "-7", *words]
+
+    one = [["--" + name, value] for name in "steps prompts-per-step group-size top-k ema-every max-new-tokens micro-tokens save-every".split() for value in ["0", *whole]]
+    one += [["--" + name, value] for name in ("lr", "lean-timeout") for value in ["0", "-0.5", "inf", *words]]
+    one += [["--" + name, value] for name in ("warmup", "eval-every") for value in whole]
+    one += [["--lora-rank", value] for value in ["100000", *whole]] + [["--kl-coef", value] for value in words] + [["--lr", "3"]]
+    one += [["--seed", value] for value in ("1.5", "abc", str(2**64), str(-(2**70)), "9" * 400)]
+    one += [["--ema-alpha", value] for value in ("-0.1", "1.1", "nan", "abc")] + [["--max-new-tokens", "512"], ["--max-new-tokens", "100000"], ["--top-k", "100000"]]
+    one += [["--" + name, value] for name in ("algo", "tail", "quantize", "feedback-style") for value in ("abc", "", "FD", "0")]
+    one += [["--data", value] for value in no_data] + [["--eval-every", "5", "--valid", value] for value in no_data if value]
+    one += [["--algo", "sft", "--data", str(folder / "unknown.jsonl")]]
+    one += [["--out", value] for value in [*no_out, *at("full", "run", *(n for n in names if n.startswith("run-")))]] + [["--resume", "--out", value] for value in [*no_out, *bad_runs] if value]
+    one += [["--init", value] for value in bad_runs if value] + [["--model", value] for value in models] + [["--lean", value] for value in leans] + [["--lean-project", value] for value in projects if value]
+    one += [["--feedback", value] for value in tellers]
+    one += [["--algo", "grpo", "--group-size", "1"], ["--algo", "sft", "--group-size", "3"], ["--algo", "grpo", "--feedback", "lean"], ["--algo", "sft", "--feedback-style", "2"],
+            ["--kl-coef", "0.5"], ["--valid", "minif2f"], ["--no-such-flag"], ["extra"], ["--model"], ["--tools", "yes"], ["--resume", "maybe"], ["--init", str(folder / "run"), "--lora-rank", "8"],
+            ["--model", "qwen3-8b"], ["--model", "owner/name"], ["--quantize", "nf4", "--lora-rank", "0"]]
+
+    judged = [["--samples", value] for value in ["0", *whole]] + [["--max-new-tokens", value] for value in ["512", "100000", *whole]] + [["--seed", value] for value in ("1.5", "abc", str(2**64), "9" * 400)]
+    judged += [["--data", value] for value in no_data] + [["--split", value] for value in ("", "Test", "dev")] + [["--out", value] for value in no_out]
+    judged += [["--model", value] for value in models] + [["--lean", value] for value in leans] + [["--lean-project", value] for value in projects]
+    judged += [["--feedback", value] for value in [*tellers, "self"] if value] + [["--who", "nobody"], ["--who", "teacher"], ["--style", "chat"], ["--style", "x"], ["--text"], ["--problem", "x"]]
+    judged += [["--endpoint", value] for value in ("x", "ftp://h", "http://u:secret@h", "http://127.0.0.1:9")] + [["--endpoint", "http://127.0.0.1:9", "--tools"]]
+    judged += [["--show", value] for value in [*bad_runs, *at("run-without-teacher")] if value] + [["--show", str(folder / "run"), *more] for more in (["--problem", "x"], ["--samples", "3"], ["--model", "tiny"], ["--out", str(folder / "file")])]
+    only = [[run] for run in bad_runs] + [[], ["--endpoint", "http://127.0.0.1:9"], [str(folder / "run"), "nowhere"], [*at("run-without-teacher"), "--who", "teacher"]]
+
+    tools = [["toy.warm_up", "--ship", value] for value in [*bad_runs, *at("run", "run/ckpt/student"), *(m for m in models if "model-" in m)]] + [["toy.warm_up", "--steps", "0"], ["toy.warm_up", "--out", str(folder / "full")]]
+    tools += [["lean.proofs", value] for value in bad_runs] + [["lean.proofs"], ["lean.proofs", "a", "b"]]
+    tools += [["experiments.why", value] for value in bad_runs if value] + [["experiments.why", "--samples", "0"], ["experiments.base_by_kind", "--samples", "0"], ["experiments.base_by_kind", "--style", "9"],
+              ["experiments.base_by_kind", "--run", str(folder / "empty")], ["experiments.base_by_kind", "--model", "x"], ["experiments.base_by_kind", "--split", "x"], ["experiments.figures", "--jobs", "-2"],
+              ["experiments.figures", "--only", "x"], ["experiments.beyond", "x"], ["experiments.beyond", "failures", "--steps", "0"], ["experiments.narrow_base", "own", str(folder / "full")]]
+    tools += [["bench." + tool, "--" + flag, value] for tool, flags in {"lean": "proofs single files workers", "loss": "tokens repeats width vocabularies", "rollout": "batch new-tokens", "step": "prompts new-tokens batch micro-tokens steps"}.items()
+              for flag in flags.split() for value in ("0", "-3", "x")]
+    tools += [["lean_env", "setup", ""], ["lean_env", "setup", str(folder / "file")], ["lean_env"], ["lean_env", "setup", str(folder / "p"), "--mathlib", "x"]]
+    tools += [["train", "RANK=1"], ["train", "WORLD_SIZE=2"], ["train", "WORLD_SIZE=x"], ["train", "RANK=-1"], ["train", "WORLD_SIZE=2", "RANK=0", "LOCAL_RANK=0"], ["train", "RANK=3", "WORLD_SIZE=2"]]
+    return {"train": one, "eval": judged, "eval only": only, "tool": tools}
+
+
+HARMLESS = [[], [], ["--seed", "3"], ["--micro-tokens", "512"], ["--save-every", "1"], ["--lean-timeout", "9"], ["--lean", "wheel"]]
+
+
+def invocations(folder, count, seed):
+    """[(what was given, a function that runs it)], `count` different ones drawn at random, or all there are."""
+    rng = random.Random(seed)
+    drawn = []
+    for script, ways in pools(folder).items():
+        for way in ways:
+            drawn.append((script, way))
+    rng.shuffle(drawn)
+    for number, (script, way) in enumerate(drawn[:count]):
+        out = str(folder / "outs" / str(number))
+        if script == "train":
+            argv = ["train", "--steps", "1", *SMALL, *([] if "--out" in way else ["--out", out]), *rng.choice(HARMLESS), *way]
+        elif script == "eval":
+            needs = [] if "--model" in way or "--show" in way else ["--model", "tiny"]
+            argv = ["eval", *needs, *([] if "--out" in way or "--show" in way else ["--out", out]), *([] if "--samples" in way or "--show" in way else ["--samples", "1"]), *way]
+        elif script == "eval only":
+            argv = ["eval", *way]
+        else:
+            argv = way
+        yield argv, partial(as_script, argv, folder)
+
+
+def as_script(argv, folder):
+    """`python -m` with these words, in a folder of its own."""
+    name, *words = argv
+    if name == "train" and "=" in (words or [""])[0]:
+        os.environ.update(pair.split("=") for pair in words)
+        words = ["--steps", "1", *SMALL, "--out", str(folder / "outs" / "ranks")]
+        sys.modules.pop("extras.ranks")
+    sys.argv = [name, *words]
+    shutil.copytree(TOY, folder / "cwd" / "toy", dirs_exist_ok=True)
+    os.chdir(folder / "cwd")
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def storm_of_invocations(folder, count=400, seed=0, seconds=120):
+    """-> {"refused": n, "traceback": [...], "silent": [...], "hung": [...], "wordy": [...]}"""
+    folder = Path(folder)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    wreck(folder)
+    before = digest_of(TOY)
+    found = {"refused": 0, "traceback": [], "silent": [], "hung": [], "wordy": [], "leaked": []}
+    for argv, work in invocations(folder, count, seed):
+        out = folder / "said"
+        code = ended(forked(work, out), seconds)
+        said = Path(f"{out}.1").read_text(errors="replace") + Path(f"{out}.2").read_text(errors="replace")
+        lines = [line for line in Path(f"{out}.2").read_text(errors="replace").splitlines() if line.strip() and "it/s]" not in line]
+        kind = "refused"
+        if "Traceback" in said or "most recent call last" in said:
+            kind = "traceback"
+        elif code is None:
+            kind = "hung"
+        elif code <= 0:
+            kind = "silent"
+        elif "secret" in said.replace(" ".join(argv), ""):
+            kind = "leaked"
+        elif not lines or (code == 1 and len(lines) > 3):
+            kind = "wordy"
+        if kind == "refused":
+            found[kind] += 1
+        else:
+            found[kind].append((argv, code, said[-600:]))
+    assert digest_of(TOY) == before, "a tool changed the shipped files"
+    return found
+
+
+def digest_of(folder):
+    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts)).hexdigest()
