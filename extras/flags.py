@@ -2,6 +2,7 @@
 
 import math
 import sys
+from os.path import expanduser
 from pathlib import Path
 
 from data import load_theorems
@@ -15,6 +16,7 @@ NOT_NEGATIVE = "warmup kl_coef lora_rank eval_every".split()
 # Beyond these a number is a slip.
 MOST = {
     "lr": (0.1, "adapters want about 1e-5 to 1e-3"),
+    "top_k": (4096, "the paper's is 25"),
     "lora_rank": (1024, "8 to 256 is usual, and 0 trains all weights"),
 }
 # What each seed is multiplied by has to fit into 64 bits.
@@ -61,8 +63,9 @@ def refuse_everywhere(cfg):
     """What train.py and eval.py refuse alike."""
     for name in set(PLACES) & vars(cfg).keys():
         value = getattr(cfg, name)
+        # As a shell writes it, where no shell has read it: --out=~/run.
         several = isinstance(value, tuple)
-        setattr(cfg, name, tuple(map(at_home, value)) if several else at_home(value))
+        setattr(cfg, name, tuple(map(expanduser, value)) if several else expanduser(value))
 
     if abs(cfg.seed) > LARGEST_SEED:
         raise ValueError(f"--seed must be at most {LARGEST_SEED}, not {cfg.seed}")
@@ -78,11 +81,6 @@ def refuse_everywhere(cfg):
     is_served = getattr(cfg, "endpoint", "")
     if is_path and not is_served and not Path(cfg.model).is_dir():
         raise ValueError(f"--model {cfg.model}: there is no such folder")
-
-
-def at_home(place):
-    """A folder as a shell writes it, where no shell has read it: --out=~/run."""
-    return str(Path(place).expanduser()) if place.startswith("~") else place
 
 
 def flag(name):

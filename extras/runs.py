@@ -217,7 +217,7 @@ def restore(out, policy, roles=("student", "teacher")):
         for role in roles:
             for ours, theirs in zip(policy.roles[role], tensors[role]):
                 ours.copy_(theirs)
-        return state
+        return state | {"folder": folder}
     raise ValueError("; ".join(problems) or f"{out}: no checkpoint there. Give the folder of a run.")
 
 
@@ -253,9 +253,10 @@ def save_checkpoint(out, policy, optimizer, step):
         shutil.rmtree(old)
         write_checkpoint(new, policy, optimizer, step)
 
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
+    if final in find_checkpoints(out):
+        shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
+    shutil.rmtree(final, ignore_errors=True)  # half of one
     new.rename(final)
     flush(out)
 
@@ -296,6 +297,10 @@ def load_checkpoint(out, policy, optimizer):
             "Start it anew: python -m toy.warm_up"
         )
     optimizer.load_state_dict(state["optimizers"][0])
+    for newer in find_checkpoints(out):
+        if newer == state["folder"]:
+            break
+        shutil.rmtree(newer)  # it cannot be read, and would take the place of this one
     return state["step"]
 
 

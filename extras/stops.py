@@ -125,9 +125,10 @@ def run_command(name, command, config, description, args=None):
 def in_one_line(name):
     """What goes wrong inside ends the script with one line and a code above zero; output that
     nobody can take is not an error."""
+    nobody = open(os.devnull, "w")  # in the place of a stream that was closed from the start
     streams = contextlib.ExitStack()
-    streams.enter_context(contextlib.redirect_stdout(Forgiving(sys.stdout)))
-    streams.enter_context(contextlib.redirect_stderr(Forgiving(sys.stderr)))
+    streams.enter_context(contextlib.redirect_stdout(Forgiving(sys.stdout or nobody)))
+    streams.enter_context(contextlib.redirect_stderr(Forgiving(sys.stderr or nobody)))
     try:
         with streams:
             yield

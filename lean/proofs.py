@@ -60,11 +60,19 @@ def write(run):
         raise ValueError(
             f"{run} holds no rollouts.jsonl. Give the folder of a run of train.py."
         )
-    config = json.loads((run / "config.json").read_text())
+    try:
+        config = dict(json.loads((run / "config.json").read_text()))
+    except (ValueError, TypeError):
+        raise ValueError(f"{run / 'config.json'} cannot be read: is {run} a run?") from None
     header = default_header(config.get("lean", ""), config.get("lean_project") or None)
-    lines = records.read_text("utf-8").splitlines()
-    whole = filter(lambda line: line.endswith("}"), lines)  # the last may be torn
-    found = pairs(map(json.loads, whole), header)
+    rows = []
+    for line in records.read_text("utf-8", "replace").splitlines():
+        # What is no row of ours is passed over: the last may be torn.
+        with contextlib.suppress(ValueError, TypeError):
+            row = dict(json.loads(line))
+            if all(isinstance(row.get(name), str) for name in ("status", "statement", "text")):
+                rows.append(row)
+    found = pairs(rows, header)
     if not found:
         raise ValueError(
             f"{records} (eight attempts a step) records no proof yet. "

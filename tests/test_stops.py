@@ -228,6 +228,17 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_by_every_reader(tmp_pat
     assert "\n" not in str(error.value) and str(out) in str(error.value)
 
 
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_good_one_before_it(tmp_path, whole, how):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    DAMAGES[how](out / "ckpt" / "state.pt")
+    train.train(Config(out=str(out), steps=5, resume=True, **SMALL))  # from step 4, in ckpt.old
+    assert [torch.load(folder / "state.pt", weights_only=True)["step"] for folder in runs.find_checkpoints(out)] == [5, 4]
+    DAMAGES[how](out / "ckpt" / "state.pt")
+    finish_and_compare(out, whole)
+
+
 def test_adapters_that_are_not_finite_are_not_loaded(tmp_path, whole):
     out = tmp_path / "run"
     shutil.copytree(whole, out)

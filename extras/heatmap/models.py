@@ -18,6 +18,9 @@ TOP = 5  # tokens of each model's distribution that are listed
 # Who is student and who is teacher at the moments that can be shown.
 ROLES = {"end": ("student", "teacher"), "start": ("base", "base")}
 
+# What a row of rollouts.jsonl must have.
+NEEDED = dict(step=int, name=str, statement=str, text=str, prompt_ids=list, completion_ids=list)
+
 
 def attempts_at(folder, problem=""):
     """(problem, its rows of rollouts.jsonl by step, the names there are).
@@ -25,7 +28,7 @@ def attempts_at(folder, problem=""):
     problem "": the first of the last step. Errors: ValueError.
     """
     path = Path(folder) / "rollouts.jsonl"
-    rows = read_lines(path)
+    rows = [row for row in read_lines(path) if is_attempt(row)]
     if not rows:
         raise ValueError(
             f"{path} holds no attempt: train with --algo fd or grpo (sft writes none): "
@@ -42,6 +45,11 @@ def attempts_at(folder, problem=""):
             f"--problem {visible(problem)}: {path} holds no attempt at it, but at {names}"
         )
     return problem, own, names
+
+
+def is_attempt(row):
+    """Does a line of the file have what is shown?"""
+    return all(isinstance(row.get(name), kind) for name, kind in NEEDED.items())
 
 
 def list_names(rows):
