@@ -77,7 +77,7 @@ def test_another_seed_or_flag_or_lean_takes_nothing_and_more_samples_take_all(tm
         return [Rollout(t, [1], [2, 3], [True, False], Verdict("proved", [{"data": "ℕ \ud835"}], ["propext"], 0.25), "F", True, "x\ny", True) for t in theorems]
 
     theorems = [Theorem("a", "theorem a : True"), Theorem("b", "theorem b : True", "open Nat", "by simp")]
-    subject = Subject("served", None, None, 8)
+    subject = Subject("served", None, None, 8, [])
 
     def evaluate(lean="Lean 4", samples=2, theorems=theorems, **changes):
         cfg = Config(model="m", endpoint="http://x", out=str(tmp_path), **changes)

@@ -82,13 +82,16 @@ def test_a_policy_gradient_is_divided_by_the_tokens_of_both_processes_even_if_on
 
 
 def test_a_failure_in_one_process_ends_both(tmp_path):
-    """Two rows of which one has no proof: whichever process gets it stops, in its first step; the other is waiting for its gradient."""
-    proof = {"name": "a", "statement": "theorem a : True", "proof": "by\n  trivial"}
+    """Two rows and a source of feedback that fails on one: whichever process gets it stops, in its first step; the other is waiting."""
+    rows = [{"name": name, "statement": f"theorem {name} (p : Prop) (h : p) : p", "proof": "by\n  exact h"} for name in "ab"]
     data = tmp_path / "data.jsonl"
-    data.write_text(json.dumps(proof) + "\n" + json.dumps(proof | {"name": "b", "proof": None}) + "\n")
-    process = start(2, "--algo", "sft", "--data", data, "--prompts-per-step", 2, "--steps", 50, "--out", tmp_path / "run")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = tmp_path / "source.py"
+    source.write_text("def told(rollout):\n    if rollout.theorem.name == 'b':\n        raise ValueError('nothing about b')\n    return 'ok'\n")
+    process = start(2, "--feedback", f"{source}:told", "--data", data, "--prompts-per-step", 2, "--steps", 50, "--out", tmp_path / "run",
+                    "--lean", "wheel", "--eval-every", 0)
     text, _ = process.communicate(timeout=100)
-    assert process.returncode != 0 and "b in" in text and "has none" in text, text
+    assert process.returncode != 0 and "nothing about b" in text, text
     assert not (tmp_path / "run" / "ckpt").exists()
 
 
