@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import fd_mini
 from data import load_theorems, screen
-from extras import runs, tool_mode
+from extras import tool_mode
 from extras.attempts import Kept
 from extras.pictures import report
 from extras.prompts import decode, prompt_for
@@ -253,8 +253,7 @@ def main(cfg: Config) -> dict:
     if cfg.show:
         from extras import heatmap  # not part of a first reading
 
-        policy, config = runs.load_run(cfg.show, "student", cfg.quantize)
-        return heatmap.main(policy, config, cfg)
+        return heatmap.main(cfg)
     theorems = load_theorems(cfg.data, cfg.split)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":

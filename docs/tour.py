@@ -19,6 +19,7 @@ import eval as evaluation
 import fd_mini
 import train
 from data import load_theorems
+from extras import runs
 from feedback import build_prompt, make_feedback
 from lean_env import LeanEnv
 
@@ -147,7 +148,7 @@ show({"student": q, "student, later": after, "teacher, later": later})
 with tempfile.TemporaryDirectory() as folder:
     flags = dict(steps=20, prompts_per_step=32, eval_every=0, lean="wheel")
     out = train.train(train.Config(out=f"{folder}/run", **flags))
-    trained, _ = evaluation.runs.load_run(out, "student", "none")
+    trained, _ = runs.load_run(out, "student", "none")
 theorems = load_theorems("toy", "valid")[:128]
 for name, prover in (("before", fd_mini.Policy("tiny")), ("after", trained)):
     result = evaluation.evaluate(prover, env, theorems, max_new_tokens=80)

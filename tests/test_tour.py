@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib
 
-from docs import notebook
+from tests import notebook
 
 COMMITTED = json.loads(notebook.TOUR.with_suffix(".ipynb").read_text("utf-8"))
 

@@ -26,7 +26,7 @@ from extras.heatmap.layout import visible
 from extras.heatmap.models import attempts_at, examine
 from extras.heatmap.page import as_page
 from extras.heatmap.terminal import as_text
-from extras.runs import refuse_unwritable, replace_text, restore
+from extras.runs import load_run, refuse_unwritable, replace_text, restore
 
 SILENCE = (
     "none: this attempt is not in the distillation loss, and the teacher reads the same prompt "
@@ -34,11 +34,10 @@ SILENCE = (
 )
 
 
-def main(policy, config, cfg):
-    """`python eval.py --show DIR`: writes the page, or prints the view with cfg.text.
-
-    policy, config: the run's, with its student's adapters. -> everything that is shown.
-    """
+def main(cfg):
+    """`python eval.py --show DIR`: writes the page, or prints the view with cfg.text. ->
+    everything that is shown."""
+    policy, config = load_run(cfg.show, "student", cfg.quantize)
     problem, rows, names = attempts_at(cfg.show, cfg.problem)
     out = cfg.out or cfg.show
     refuse_unwritable(out)

@@ -1,4 +1,4 @@
-"""`python -m docs.notebook`: runs docs/tour.py cell by cell, and writes docs/tour.ipynb with what
+"""`python -m tests.notebook`: runs docs/tour.py cell by cell, and writes docs/tour.ipynb with what
 each cell printed and drew."""
 
 import base64
@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot
 
-TOUR = Path(__file__).with_name("tour.py")
+TOUR = Path(__file__).resolve().parent.parent / "docs" / "tour.py"
 
 
 def run(text):
