@@ -19,7 +19,8 @@ def both(policy, monkeypatch, prompts=PROMPTS, **options):
     real, made, samples = cuda.Graphs, [], []
 
     def without_capture(body, length):
-        made.append(real(body, length, capture=False))
+        made.append(real(body, length))
+        made[-1].capture = False
         return made[-1]
 
     for policy.graphs in (None, without_capture):
