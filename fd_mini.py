@@ -240,7 +240,6 @@ class Policy:
     and refuses what cannot work.
     """
 
-    rollout_batch = 64  # rows decoded together
     graphs = None  # on CUDA, what replays a decoding step: extras/cuda.py
     style = "plain"  # of prompts: feedback.py
     tools = False  # may attempts call tools? extras/tool_mode.py
@@ -329,6 +328,11 @@ class Policy:
         for parameter, tensor in zip(self.student, self.roles[role]):
             parameter.data = tensor
 
+    def rollout_batch(self, prompt, new, waiting):
+        """How many of the `waiting` rows are decoded together, when the longest prompt has so
+        many tokens and so many new ones follow. On CUDA extras/memory.py knows."""
+        return 64
+
     def hidden(self, prompts, completions, sampled):
         """The final hidden states that predict the sampled tokens, and these tokens.
 
@@ -402,17 +406,12 @@ def sample(
 
     # Prompts of similar length share a batch: little padding.
     order = sorted(range(len(prompts)), key=lengths.__getitem__)
-    size = batch_size or policy.rollout_batch
-    for i in range(0, len(order), size):
-        decode(
-            policy,
-            prompts,
-            completions,
-            order[i : i + size],
-            uniforms,
-            temperature,
-            stop,
+    while order:
+        size = batch_size or policy.rollout_batch(
+            lengths[order[-1]], max_new_tokens, len(order)
         )
+        decode(policy, prompts, completions, order[-size:], uniforms, temperature, stop)
+        del order[-size:]
     return [(ids, not policy.stop_ids.isdisjoint(ids[-1:])) for ids in completions]
 
 
@@ -423,10 +422,10 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
     of every row stands in the same column.
     """
     rows = [torch.tensor(prompts[row]) for row in live]
-    ones = [torch.ones_like(row) for row in rows]
-    options = dict(batch_first=True, padding_side="left")
-    ids = nn.utils.rnn.pad_sequence(rows, **options).to(policy.device)  # [B, T]
-    mask = nn.utils.rnn.pad_sequence(ones, **options).to(policy.device)  # [B, T]
+    padded = nn.utils.rnn.pad_sequence(rows, True, -1, padding_side="left")
+    padded = padded.to(policy.device)  # [B, T], -1 where there is no token
+    mask = (padded >= 0).long()  # [B, T]
+    ids = padded.clamp(min=0)  # [B, T]
 
     body = policy.model.base_model
     if policy.graphs:
@@ -468,7 +467,7 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
 def has_ended(policy, prompt, completion, stop):
     """Did this row end with its newest token: a stop id, no position left, or a tool call?"""
     no_room = len(prompt) + len(completion) >= policy.max_positions
-    stopped = stop is not None and stop(completion)
+    stopped = stop and stop(completion)
     return completion[-1] in policy.stop_ids or no_room or stopped
 
 
@@ -557,7 +556,7 @@ def fd_backward(
 
 def means(totals, count):
     """Sums over the sampled tokens -> {name: mean, ..., "tokens": their count}."""
-    return {**{name: total / count for name, total in totals.items()}, "tokens": count}
+    return {name: total / count for name, total in totals.items()} | {"tokens": count}
 
 
 def sampled_nll(policy, prompts, completions, sampled):
