@@ -118,6 +118,10 @@ class Config:
     lean_project: str = ""
     # seconds that Lean may take for one proof
     lean_timeout: float | None = None
+    # only say whether a step fits on a card: the plan, and the real code on tensors without memory
+    dry_run: bool = False
+    # of that card
+    card_gb: float = 24
 
 
 @dataclass
@@ -268,7 +272,12 @@ def lr_at(cfg: Config, step: int) -> float:
 
 def train(cfg: Config) -> Path:
     """Run `cfg` to its last step -> the run's folder. After a Ctrl-C the process exits."""
-    run = prepare(resolve(cfg))  # resolve() fills cfg in
+    resolve(cfg)  # fills cfg in
+    if cfg.dry_run:
+        from extras import dry_run  # not part of a first reading
+
+        return dry_run.main(cfg)
+    run = prepare(cfg)
     policy = run.policy
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
     out, done = runs.open_run(cfg, run, optimizer)
@@ -301,7 +310,8 @@ def train(cfg: Config) -> Path:
                 progress.done = step
 
             runs.show_step(step, cfg.steps, metrics, rollouts)
-            if step == done + 1 and policy.device.type == "cuda":
+            # From the second step on Adam has its averages.
+            if step == done + 2 and policy.device.type == "cuda":
                 print(memory.measured(policy))
             if stop():  # was there a Ctrl-C?
                 raise KeyboardInterrupt

@@ -139,11 +139,15 @@ def check_size(name, folder, on_gpu):
     Such a model is NF4 on CUDA; without CUDA it is refused: ValueError.
     """
     config = read(AutoConfig, folder).get_text_config()
-    large = 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
+    large = is_large(config)
     if large and not on_gpu:
         sizes = [memory.weights(config, form) for form in ("nf4", "bf16")]
         raise ValueError(too_large(name, *sizes))
     return large
+
+
+def is_large(config):
+    return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
 
 
 def has_template(folder):
