@@ -94,6 +94,7 @@ def load(model, rank=32, quantize="auto", seed=0):
     policy.style = style
     if on_gpu:
         cuda.prepare(policy)
+        memory.share_what_is_free(policy)
     return policy
 
 
