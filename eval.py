@@ -23,10 +23,11 @@ from tqdm import tqdm
 import fd_mini
 from data import load_theorems, screen
 from extras import runs, tool_mode
+from extras.neighbour import advisor
 from extras.pictures import report
 from extras.stops import run_command
 from extras.subjects import refuse_empty, subjects
-from feedback import build_prompt, make_feedback
+from feedback import build_prompt
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -259,7 +260,7 @@ def main(cfg: Config) -> dict:
         # A statement that this Lean cannot read is named and left out.
         theorems, _ = screen(env, theorems)
     print(f"{len(theorems)} theorems, {cfg.samples} attempts each · {env.describe()}")
-    source = make_feedback(cfg.feedback) if cfg.feedback else None
+    source = advisor(cfg.feedback)
 
     results = {}
     for subject in subjects(cfg, theorems):

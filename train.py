@@ -27,9 +27,10 @@ from data import load_theorems, screen
 from eval import evaluate, roll_out
 from extras import imitation, memory, provers, ranks, runs
 from extras.flags import refuse_nonsense
+from extras.neighbour import advisor
 from extras.speaker import speaker
 from extras.stops import run_command, stoppable
-from feedback import Feedback, build_prompt, make_feedback
+from feedback import Feedback, build_prompt
 from lean_env import LeanEnv, Theorem
 
 # What a flag left at None means (lr by --algo). TOY was chosen on the toy's validation split.
@@ -64,6 +65,8 @@ class Config:
     algo: Literal["fd", "grpo", "sft"] = "fd"
     # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:MODEL[@URL]
     feedback: str = "tutor"
+    # a local Ollama on the policy's card: in turns, shared (the plan has what is left), or cpu
+    tutor_card: Literal["turns", "shared", "cpu"] = "turns"
     # how much structure the advice must have (the paper's four nested prompts)
     feedback_style: Literal[1, 2, 3, 4] = 4
     # theorems to train on: toy, lean-workbook, or a jsonl file with name, statement, header, proof
@@ -292,7 +295,6 @@ def train(cfg: Config) -> Path:
                 validate(cfg, run, out, step - 1)
 
             clock = time.perf_counter()
-            policy.model.zero_grad(set_to_none=True)
             theorems = draw_theorems(run.theorems, step, cfg.prompts_per_step, cfg.seed)
             theorems = ranks.share(theorems)
             metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
@@ -307,6 +309,7 @@ def train(cfg: Config) -> Path:
                     optimizer.step()
                 if cfg.algo == "fd" and step % cfg.ema_every == 0:
                     fd_mini.ema_update_(policy.teacher, policy.student, cfg.ema_alpha)
+                optimizer.zero_grad()  # sampling needs their memory
                 progress.done = step
 
             runs.show_step(step, cfg.steps, metrics, rollouts)
@@ -366,6 +369,16 @@ def prepare(cfg: Config) -> Run:
     env = None
     if valid or cfg.algo != "sft":
         env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout)
+    # Before the policy: an endpoint that cannot be reached ends the run here, and the memory plan
+    # sees what a language model on the same card leaves.
+    source = None
+    if cfg.algo == "fd":
+        source = advisor(
+            cfg.feedback,
+            cfg.feedback_style,
+            lambda texts: speaker(policy)(texts),  # by then there is a policy
+            cfg.tutor_card,
+        )
     policy = provers.load(cfg.model, cfg.lora_rank, cfg.quantize, cfg.seed)
     policy.tools = cfg.tools
     if policy.max_positions <= cfg.max_new_tokens:
@@ -381,13 +394,6 @@ def prepare(cfg: Config) -> Run:
         # Statements that this Lean cannot read are named and left out.
         theorems, valid = screen(env, theorems, valid)
     theorems = ranks.from_first(theorems)
-
-    source = None
-    if cfg.algo == "fd":
-        source = make_feedback(
-            cfg.feedback, cfg.feedback_style, generate=speaker(policy)
-        )
-        source.ping()  # an endpoint that cannot be reached ends the run here
 
     if cfg.init:
         runs.restore(cfg.init, policy, ["student"])

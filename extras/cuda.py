@@ -21,12 +21,27 @@ yet run: the capture itself, on any GPU.
 
 import os
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+CARDS = ("/proc/driver/nvidia", "/dev/dxg")  # Linux, and Linux inside Windows
+
+
+def why_none():
+    """Why torch finds no CUDA device, to follow "needs a CUDA device, and"."""
+    if not any(Path(name).exists() for name in CARDS):
+        return "there is none"
+    if torch.version.cuda is None:
+        return "this torch is built for CPUs (there is a card: install torch's CUDA build)"
+    return (
+        f"torch cannot use the card that is there (a driver too old for CUDA {torch.version.cuda}, "
+        "or CUDA_VISIBLE_DEVICES)"
+    )
 
 
 def prepare(policy):

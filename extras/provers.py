@@ -120,7 +120,7 @@ def too_large(name, nf4, bf16):
     adapters, optimiser and teacher 1.5, CUDA 1.6, activations 2, head 0.5 to 1.2.
     """
     return (
-        f"{name} needs a CUDA device, and there is none: its weights take about "
+        f"{name} needs a CUDA device, and {cuda.why_none()}: its weights take about "
         f"{nf4 / 2**30:.0f} GiB in NF4 ({bf16 / 2**30:.0f} in bf16), training about 6 GiB more, "
         "and sampling fills what is left of a 24 GB card. On a CPU: python train.py"
     )
