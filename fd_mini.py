@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 TINY = Path(__file__).resolve().parent / "toy" / "tiny"
 LORA_ALPHA = 32  # LoRA is scaled by LORA_ALPHA / rank
-STATS = ("entropy", "kl", "student_mass", "teacher_mass", "overlap")  # see topk_stats
+STATS = "entropy kl student_mass teacher_mass overlap".split()  # see topk_stats
 
 
 # ---- 1. Losses: pure functions of tensors ----------------------------------------------------
@@ -240,7 +240,6 @@ class Policy:
     and refuses what cannot work.
     """
 
-    rollout_batch = 64  # rows decoded together
     graphs = None  # on CUDA, what replays a decoding step: extras/cuda.py
     bar = iter  # on a terminal, what shows the steps of decoding: extras/provers.py
     style = "plain"  # of prompts: feedback.py
@@ -332,6 +331,11 @@ class Policy:
         for parameter, tensor in zip(self.student, self.roles[role]):
             parameter.data = tensor
 
+    def rollout_batch(self, *_):
+        """(tokens of the longest prompt, new tokens, rows that wait) -> how many of these rows
+        are decoded together. On CUDA extras/memory.py knows."""
+        return 64
+
     def hidden(self, prompts, completions, sampled):
         """The final hidden states that predict the sampled tokens, and these tokens.
 
@@ -410,17 +414,12 @@ def sample(
 
     # Prompts of similar length share a batch: little padding.
     order = sorted(range(len(prompts)), key=lengths.__getitem__)
-    size = batch_size or policy.rollout_batch
-    for i in range(0, len(order), size):
-        decode(
-            policy,
-            prompts,
-            completions,
-            order[i : i + size],
-            uniforms,
-            temperature,
-            stop,
+    while order:
+        size = batch_size or policy.rollout_batch(
+            lengths[order[-1]], max_new_tokens, len(order)
         )
+        decode(policy, prompts, completions, order[-size:], uniforms, temperature, stop)
+        del order[-size:]
     return [(ids, not policy.stop_ids.isdisjoint(ids[-1:])) for ids in completions]
 
 
@@ -431,9 +430,8 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
     of every row stands in the same column.
     """
     rows = [torch.tensor(prompts[row]) for row in live]
-    ones = [torch.ones_like(row) for row in rows]
     ids = pad(rows, policy.device, "left")  # [B, T]
-    mask = pad(ones, policy.device, "left")  # [B, T]
+    mask = pad([torch.ones_like(row) for row in rows], policy.device, "left")  # [B, T]
 
     body = policy.model.base_model
     if policy.graphs:
@@ -475,7 +473,7 @@ def decode(policy, prompts, completions, live, uniforms, temperature, stop):
 def has_ended(policy, prompt, completion, stop):
     """Did this row end with its newest token: a stop id, no position left, or a tool call?"""
     no_room = len(prompt) + len(completion) >= policy.max_positions
-    stopped = stop is not None and stop(completion)
+    stopped = stop and stop(completion)
     return completion[-1] in policy.stop_ids or no_room or stopped
 
 
@@ -564,7 +562,7 @@ def fd_backward(
 
 def means(totals, count):
     """Sums over the sampled tokens -> {name: mean, ..., "tokens": their count}."""
-    return {**{name: total / count for name, total in totals.items()}, "tokens": count}
+    return {name: total / count for name, total in totals.items()} | {"tokens": count}
 
 
 def sampled_nll(policy, prompts, completions, sampled):

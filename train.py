@@ -26,10 +26,11 @@ import fd_mini
 from data import load_theorems, screen
 from eval import evaluate, roll_out
 from extras import flags, imitation, memory, provers, ranks, runs
+from extras.neighbour import advisor
 from extras.prompts import prompt_for, with_room
 from extras.speaker import speaker
 from extras.stops import run_command, stoppable
-from feedback import Feedback, make_feedback
+from feedback import Feedback
 from lean_env import LeanEnv, Theorem
 
 # What a flag left at None means (lr by --algo). TOY was chosen on the toy's validation split.
@@ -65,6 +66,8 @@ class Config:
     algo: Literal["fd", "grpo", "sft"] = "fd"
     # who advises: tutor, lean, truth, self, const:TEXT, ollama:MODEL[@URL], openai:..., FILE.py:NAME
     feedback: str = "tutor"
+    # a local Ollama on the policy's card: in turns, shared (the plan has what is left), or cpu
+    tutor_card: Literal["turns", "shared", "cpu"] = "turns"
     # how much structure the advice must have (the paper's four nested prompts)
     feedback_style: Literal[1, 2, 3, 4] = 4
     # theorems to train on: toy, lean-workbook, or a jsonl file with name, statement, header, proof
@@ -119,6 +122,10 @@ class Config:
     lean_project: str = ""
     # seconds that Lean may take for one proof
     lean_timeout: float | None = None
+    # only say whether a step fits on a card: the plan, and the real code on tensors without memory
+    dry_run: bool = False
+    # of that card
+    card_gb: float = 24
 
 
 @dataclass
@@ -265,7 +272,12 @@ def lr_at(cfg: Config, step: int) -> float:
 
 def train(cfg: Config) -> Path:
     """Run `cfg` to its last step -> the run's folder. After a Ctrl-C the process exits."""
-    run = prepare(resolve(cfg))  # resolve() fills cfg in
+    resolve(cfg)  # fills cfg in
+    if cfg.dry_run:
+        from extras import dry_run  # not part of a first reading
+
+        return dry_run.main(cfg)
+    run = prepare(cfg)
     policy = run.policy
     optimizer = torch.optim.AdamW(policy.student, lr=cfg.lr, weight_decay=0.0)
     out, done = runs.open_run(cfg, run, optimizer)
@@ -280,7 +292,6 @@ def train(cfg: Config) -> Path:
                 validate(cfg, run, out, step - 1)
 
             clock = time.perf_counter()
-            policy.model.zero_grad(set_to_none=True)
             theorems = draw_theorems(run.theorems, step, cfg.prompts_per_step, cfg.seed)
             theorems = ranks.share(theorems)
             metrics, rollouts = STEPS[cfg.algo](cfg, run, theorems, step)
@@ -295,10 +306,12 @@ def train(cfg: Config) -> Path:
                     optimizer.step()
                 if cfg.algo == "fd" and step % cfg.ema_every == 0:
                     fd_mini.ema_update_(policy.teacher, policy.student, cfg.ema_alpha)
+                optimizer.zero_grad()  # sampling needs their memory
                 progress.done = step
 
             runs.show_step(step, cfg.steps, metrics, rollouts)
-            if step == done + 1 and policy.device.type == "cuda":
+            # From the second step on Adam has its averages.
+            if step == done + 2 and policy.device.type == "cuda":
                 print(memory.measured(policy))
             if stop():  # was there a Ctrl-C?
                 raise KeyboardInterrupt
@@ -349,6 +362,16 @@ def prepare(cfg: Config) -> Run:
     env = None
     if valid or cfg.algo != "sft":
         env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout)
+    # Before the policy: an endpoint that cannot be reached ends the run here, and the memory plan
+    # sees what a language model on the same card leaves.
+    source = None
+    if cfg.algo == "fd":
+        source = advisor(
+            cfg.feedback,
+            cfg.feedback_style,
+            lambda texts: speaker(policy)(texts),  # by then there is a policy
+            cfg.tutor_card,
+        )
     policy = provers.load(cfg.model, cfg.lora_rank, cfg.quantize, cfg.seed)
     policy.tools = cfg.tools
     # What is too long for the model is named and left out.
@@ -363,13 +386,6 @@ def prepare(cfg: Config) -> Run:
         theorems, valid = screen(env, theorems, valid)
     theorems = ranks.from_first(theorems)
     flags.say_of_repeats(cfg, theorems)
-
-    source = None
-    if cfg.algo == "fd":
-        source = make_feedback(
-            cfg.feedback, cfg.feedback_style, generate=speaker(policy)
-        )
-        source.ping()  # an endpoint that cannot be reached ends the run here
 
     if cfg.init:
         runs.restore(cfg.init, policy, ["student"])

@@ -1,6 +1,12 @@
 """What a first reading skips: one subject a file, imported where it is used."""
 
+import os
 import sys
+
+# Before torch starts: a card's memory in pieces that grow. Keys and values of a batch leave other
+# gaps than training wants, and without this such gaps are lost.
+if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def hook(kind, error, trace):

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from extras import runs
+from extras.neighbour import advisor
 from extras.stops import tell
-from feedback import make_feedback
 from lean_env import Rollout, Verdict
 
 # Flags of eval.py that no attempt depends on; which run it is, its weights say.
@@ -44,7 +44,7 @@ class Kept:
         flags = {name: value for name, value in vars(cfg).items() if name not in FREE}
         self.about = [flags, lean]
         self.used = set()
-        self.source = make_feedback(cfg.feedback) if cfg.feedback else None
+        self.source = advisor(cfg.feedback)
 
     def of(self, subject, roll_out, role):
         """(attempt, source) for eval.evaluate, which make only what is not kept. One subject at

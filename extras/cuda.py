@@ -11,16 +11,37 @@ buffer under a mask. The rows still alive are rounded up to a power of two, a bu
 captured for each bucket when it is first needed. Graphs live as long as their batch: training
 needs the memory between two rollouts, and `act_as` gives the adapters other addresses.
 
+A capture that fails (a model may read a number inside a step) warns once, and decoding goes on
+in the same shapes without graphs. FD_GRAPHS=0 in the environment asks for that from the start.
+
 provers.load() uses this on a CUDA device only. The static shapes are tested on a CPU
-(tests/test_cuda.py), where `capture` is left out. Not yet run: the capture itself, on any GPU.
+(tests/test_cuda.py), and with a stand-in that records and replays (tests/test_capture.py). Not
+yet run: the capture itself, on any GPU.
 """
 
+import os
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+CARDS = ("/proc/driver/nvidia", "/dev/dxg")  # Linux, and Linux inside Windows
+
+
+def why_none():
+    """Why torch finds no CUDA device, to follow "needs a CUDA device, and"."""
+    if not any(Path(name).exists() for name in CARDS):
+        return "there is none"
+    if torch.version.cuda is None:
+        return "this torch is built for CPUs (there is a card: install torch's CUDA build)"
+    return (
+        f"torch cannot use the card that is there (a driver too old for CUDA {torch.version.cuda}, "
+        "or CUDA_VISIBLE_DEVICES)"
+    )
 
 
 def prepare(policy):
@@ -107,14 +128,16 @@ class Buffers(DynamicLayer):
 class Graphs:
     """Stands in for `body`, the model without its head, inside decode().
 
-    length: columns of the cache, prompt and completion. capture False runs the same fixed
-    shapes without a graph, on any device.
+    length: columns of the cache, prompt and completion. Where `capture` is False the same fixed
+    shapes run without a graph, on any device. Nothing here may hold a reference to itself: the
+    cache must be free when decode() returns, not when Python looks for cycles.
     """
 
-    def __init__(self, body, length, capture=True):
+    capture = os.environ.get("FD_GRAPHS") != "0"  # of the class: one failure is enough
+
+    def __init__(self, body, length):
         self.body = body
         self.length = length
-        self.capture = capture
         self.buckets = {}  # rows -> that bucket's inputs, output and graph
 
         self.cache = DynamicCache(config=body.config)
@@ -140,9 +163,12 @@ class Graphs:
         step.column.fill_(width - 1)
 
         # The bucket's other rows compute what nobody reads.
-        if step.replay is None:
-            step.replay = self.record(step)
-        step.replay()
+        if self.capture and step.graph is None:
+            self.record(step)
+        if step.graph:
+            step.graph.replay()
+        else:
+            self.run(step)
 
         for layer in self.cache.layers:
             layer.view(rows, width)
@@ -173,34 +199,37 @@ class Graphs:
         # A row's first column is always attended to, or softmax over nothing would be NaN.
         mask = torch.zeros(bucket, 1, 1, self.length, dtype=torch.bool, device=device)
         mask[..., 0] = True
-        step = SimpleNamespace(ids=ids, positions=positions, mask=mask, replay=None)
+        step = SimpleNamespace(ids=ids, positions=positions, mask=mask, graph=None)
         step.column = columns[0]  # [1]
         self.buckets[bucket] = step
         return step
 
+    def run(self, step):
+        """One decoding step, from the bucket's inputs to its output."""
+        for layer in self.cache.layers:
+            layer.column = step.column
+        out = self.forward(step.ids, step.mask, step.positions)
+        step.out = out.last_hidden_state  # [bucket, 1, D]
+
     def record(self, step):
-        """-> what runs one step.
-
-        On CUDA two rounds on a side stream warm up, then comes the capture (PyTorch's recipe).
-        """
-
-        def run():
-            for layer in self.cache.layers:
-                layer.column = step.column
-            out = self.forward(step.ids, step.mask, step.positions)
-            step.out = out.last_hidden_state  # [bucket, 1, D]
-
-        if not self.capture:
-            return run
-
+        """Makes a graph of one step: two rounds on a side stream warm up, then comes the capture
+        (PyTorch's recipe)."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):  # each writes the same keys into the same column
-                run()
+                self.run(step)
         torch.cuda.current_stream().wait_stream(side)
 
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            run()
-        return graph.replay
+        try:
+            # Other threads (a progress bar, a server's answer) may do what they like meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.run(step)
+            step.graph = graph
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            Graphs.capture = False
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"no CUDA graphs for this model ({reason}): sampling is slower")

@@ -98,6 +98,8 @@ class Endpoint:
         self.max_parallel = max_parallel or (4 if kind == "ollama" else 8)
         self.backoff = backoff
         self.fields = fields
+        self.options = {}  # more of Ollama's
+        self.context = 8192  # its tokens, at least
         self.failed = []  # one bool a request
         self.trouble = ""  # the last failure
 
@@ -266,8 +268,8 @@ class Endpoint:
         if self.kind == "ollama":
             # Its default of 4,096 cuts in silence. Powers of two: a new size loads it again.
             room = len(text) // 2 + 4096 + self.limit
-            size = max(8192, 1 << room.bit_length())
-            body["options"] = {"num_ctx": size, "num_predict": self.limit}
+            size = max(self.context, 1 << room.bit_length())
+            body["options"] = {"num_ctx": size, "num_predict": self.limit, **self.options}
         else:
             body[limit_name] = self.limit
         if self.kind == "raw":

@@ -10,7 +10,7 @@ from extras import ranks, runs
 
 POSITIVE = (
     "steps prompts_per_step group_size lr top_k ema_every max_new_tokens micro_tokens "
-    "save_every lean_timeout"
+    "save_every lean_timeout card_gb"
 ).split()
 NOT_NEGATIVE = "warmup kl_coef lora_rank eval_every".split()
 # Beyond these a number is a slip.

@@ -2,16 +2,20 @@
 
 It is made before anything large is loaded. Bytes, by formula: L layers, D width, F inner width,
 V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch.
-What cannot be counted exactly (one layer's recomputed activations, the CUDA context,
-fragmentation) is an estimate and named so. The arithmetic is tested (tests/test_memory.py); the
-comparison with a measured peak needs a GPU and is not yet run.
+What one layer holds at its peak is fitted to dry runs (extras/dry_run.py), against which the plan
+is tested; the CUDA context and fragmentation are an estimate. Not yet run: the comparison with
+a measured peak, which needs a GPU.
 """
+
+import math
+from functools import partial
 
 import torch
 
 GIB = 2**30
 FIXED = 1.6 * GIB  # estimate: CUDA context, cuBLAS workspace, fragmentation
 CHUNK = 256  # rows of the head computed at once, fd_mini.linear_topk_cross_entropy
+PROMPT = 1024  # a prompt with feedback seldom has more tokens
 
 
 def attention_widths(config):
@@ -50,8 +54,11 @@ def weights(config, form):
 def adapters(config, rank, copies=5):
     """LoRA on all linear maps: r (in + out) numbers each, fp32.
 
-    They are held as weight, gradient, two of Adam, and the teacher: 5 copies.
+    They are held as weight, teacher, two of Adam, and gradient: 5 copies. Rank 0 trains all
+    weights, of which one copy is the base that the run started from.
     """
+    if rank == 0:
+        return copies * weights(config, "fp32")
     per_layer = rank * sum(a + b for a, b in linears(config))
     return 4 * copies * config.num_hidden_layers * per_layer
 
@@ -62,15 +69,21 @@ def kv_cache(config, rows, tokens):
     return rows * tokens * 2 * config.num_hidden_layers * kv * 2
 
 
-def activations(config, tokens):
-    """With checkpoints: each layer's input (T L D, bf16), and one layer's backward.
+def prefill(config, tokens):
+    """Reading prompts of so many tokens, beside the cache: 4 D + 4 F numbers in bf16 (fitted)."""
+    return 2 * tokens * 4 * (config.hidden_size + config.intermediate_size)
 
-    What that recomputes (per token) and dequantises is an estimate.
-    """
+
+def checkpoints(config, tokens):
+    """Each layer's input, T L D numbers in bf16."""
+    return 2 * tokens * config.num_hidden_layers * config.hidden_size
+
+
+def layer(config, tokens):
+    """One layer's backward: what it computes again (fitted) and a dequantised matrix."""
     width, inner = config.hidden_size, config.intermediate_size
-    checkpoints = config.num_hidden_layers * width
-    recomputed = 12 * width + 5 * inner
-    return 2 * tokens * (checkpoints + recomputed) + 2 * width * inner
+    q, _ = attention_widths(config)
+    return 2 * tokens * (11 * width + 5.5 * inner + 5 * q) + 2 * width * inner
 
 
 def head_chunk(config):
@@ -78,56 +91,82 @@ def head_chunk(config):
     return 20 * CHUNK * config.vocab_size
 
 
+def most_rows(config, room, prompt, new):
+    """How many rows of so many tokens can be decoded together in `room` bytes: at least one."""
+    row = kv_cache(config, 1, prompt + new) + prefill(config, prompt)
+    return max(1, min(256, int(room // row)))
+
+
+def rollout_batch(config, room, prompt, new, waiting):
+    """In place of Policy.rollout_batch: as many, in batches of equal size."""
+    batches = math.ceil(waiting / most_rows(config, room, prompt, new))
+    return math.ceil(waiting / batches)
+
+
 def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
     """The parts in bytes, and the batch sizes `rows` (of rollouts) and `micro_tokens`.
 
     row_tokens: prompt and completion of the longest row. free: bytes. Batch sizes are chosen to
-    fit into 95 % of `free`, micro_tokens where it is None. ValueError, in one line with the
-    flag to lower, where it cannot fit.
+    fit into 95 % of `free`, micro_tokens where it is None. What does not fit is planned as well:
+    check() refuses it.
     """
     parts = {
         "weights": weights(config, form),
-        "adapters, optimiser, teacher": adapters(config, rank, copies),
+        "adapters, optimiser, teacher": adapters(config, rank, copies - 1),
         "fixed (estimate)": FIXED,
     }
-    taken = sum(parts.values())
-    room = 0.95 * free - taken  # sampling and training take turns in it
+    room = 0.95 * free - sum(parts.values())  # sampling and training take turns in it
+    prompt = min(PROMPT, row_tokens - 1)
+    rows = most_rows(config, room, prompt, row_tokens - prompt)
 
-    most_rows = int(room // kv_cache(config, 1, row_tokens))
-    rows = min(256, most_rows)
-
-    at_rest = activations(config, 0)
-    per_token = activations(config, 1) - at_rest
-    most_tokens = int((room - head_chunk(config) - at_rest) // per_token)
+    gradient = adapters(config, rank, 1)
+    per_token = checkpoints(config, 1) + layer(config, 1) - layer(config, 0)
+    most_tokens = int((room - gradient - layer(config, 0)) // per_token)
     if not micro_tokens:
         micro_tokens = max(row_tokens, min(16384, most_tokens // 512 * 512))
 
-    parts["KV cache"] = kv_cache(config, rows, row_tokens)
-    parts["activations"] = activations(config, micro_tokens)
-    parts["head chunk"] = head_chunk(config)
-
-    if most_rows < 1:
-        what, flag = "a single row's KV cache", "--max-new-tokens"
-    elif most_tokens < micro_tokens:
-        what = f"a micro-batch of {micro_tokens} tokens"
-        flag = "--micro-tokens (or --max-new-tokens)"
-    else:
-        return parts | {"rows": rows, "micro_tokens": micro_tokens}
-    raise ValueError(
-        f"{what} does not fit: {free / GIB:.1f} GiB are free, the model and its adapters take "
-        f"{taken / GIB:.1f}. Lower {flag}, or --lora-rank"
-    )
+    return parts | {
+        "KV cache": kv_cache(config, rows, row_tokens),
+        "reading prompts": prefill(config, rows * prompt),
+        "gradient": gradient,
+        "checkpoints": checkpoints(config, micro_tokens),
+        "one layer's backward": layer(config, micro_tokens),
+        "or a head chunk": head_chunk(config),
+        "room": room,
+        "rows": rows,
+        "micro_tokens": micro_tokens,
+    }
 
 
 def peaks(parts):
     """Bytes at the peak of sampling and of training, which take turns."""
-    *common, cache, blocks, head, _, _ = parts.values()
-    return sum(common) + cache, sum(common) + blocks + head
+    *common, cache, prompts, gradient, kept, block, head, _, _, _ = parts.values()
+    base = sum(common)
+    return base + cache + prompts, base + gradient + kept + max(block, head)
+
+
+def check(parts, free, sampling, training):
+    """ValueError, in one line with the flag to lower, when a peak is above what is free."""
+    taken = sum(list(parts.values())[:3])
+    if taken > free:
+        what, flag = "the model", "--quantize nf4 or a smaller --model"
+    elif sampling > free:
+        what = f"sampling {parts['rows']} rows at a time"
+        flag = "a lower --max-new-tokens or --lora-rank"
+    elif training > free:
+        what = f"a micro-batch of {parts['micro_tokens']} tokens"
+        flag = "a lower --micro-tokens, --max-new-tokens or --lora-rank"
+    else:
+        return
+    raise ValueError(
+        f"{what} does not fit: {free / GIB:.1f} GiB are free, the model and its adapters take "
+        f"{taken / GIB:.1f}. Try {flag}"
+    )
 
 
 def table(parts, free):
     """The plan as text: its parts, the two peaks, and what is free."""
-    *sizes, rows, tokens = parts.values()
+    *sizes, _, rows, tokens = parts.values()
     lines = ["memory plan:"]
     for name, size in zip(parts, sizes):
         lines.append(f"  {name:30}{size / GIB:7.2f} GiB")
@@ -137,37 +176,62 @@ def table(parts, free):
     both = f"{sampling / GIB:7.2f}, {training / GIB:.2f}"
     lines += [
         f"  {title:30}{both} of {free / GIB:.1f} GiB free",
-        f"  {rows} rows are sampled at once, a micro-batch has up to {tokens} tokens",
+        f"  {rows} of the longest rows are sampled at once (more of shorter ones), a micro-batch "
+        f"has up to {tokens} tokens",
     ]
     return "\n".join(lines)
 
 
-def fit(cfg, policy):
-    """Prints the plan for a policy on CUDA and puts its batch sizes where they are read.
+def available(policy):
+    """Bytes of the card that are free, or that torch holds and does not use."""
+    free, _ = torch.cuda.mem_get_info(policy.device)
+    held = torch.cuda.memory_reserved(policy.device)
+    return free + held - torch.cuda.memory_allocated(policy.device)
 
-    These places are `policy.rollout_batch` and `cfg.micro_tokens`.
+
+def share(policy, room):
+    """Batches of sampling, tool mode and evaluation will take so many bytes, whatever their
+    rows' lengths."""
+    config = policy.model.config.get_text_config()
+    policy.rollout_batch = partial(rollout_batch, config, room)
+
+
+def share_what_is_free(policy):
+    """For evaluation, which needs nothing else. A run makes its own plan."""
+    share(policy, 0.95 * available(policy) - FIXED)
+
+
+def plan_for(cfg, policy, free):
+    """Prints the plan for a policy on a card with so many bytes for it -> the parts.
+
+    Its batch sizes are put where they are read: `policy.rollout_batch` and `cfg.micro_tokens`.
     """
     form = "bf16" if policy.head.dtype == torch.bfloat16 else "fp32"
     if policy.four_bit:
         form = "nf4"
-
-    # What is loaded already is in the plan.
-    free, _ = torch.cuda.mem_get_info(policy.device)
-    free += torch.cuda.memory_reserved(policy.device)
-    # A prompt with feedback seldom has more than 1024 tokens.
-    longest = min(policy.max_positions, cfg.max_new_tokens + 1024)
+    longest = min(policy.max_positions, cfg.max_new_tokens + PROMPT)
     copies = 6 if cfg.algo == "grpo" else 5  # one more for the reference
 
     config = policy.model.config.get_text_config()
     parts = plan(config, form, policy.rank, longest, free, cfg.micro_tokens, copies)
-    policy.rollout_batch = parts["rows"]
-    cfg.micro_tokens = parts["micro_tokens"]
-    policy.planned_peak = max(peaks(parts))
     print(table(parts, free), flush=True)
+    cfg.micro_tokens = parts["micro_tokens"]
+    share(policy, parts["room"])
+    policy.planned_peak = max(peaks(parts))
+    return parts
+
+
+def fit(cfg, policy):
+    """plan_for() what this card has. ValueError where it does not fit."""
+    # What is loaded already is in the plan.
+    free = available(policy) + torch.cuda.memory_allocated(policy.device)
+    parts = plan_for(cfg, policy, free)
+    check(parts, 0.95 * free, *peaks(parts))
+    torch.cuda.reset_peak_memory_stats(policy.device)  # loading does not count
 
 
 def measured(policy):
-    """The line after the first step: what torch's allocator held at its peak, and the plan."""
+    """The line after the second step, the first that finds Adam's averages: what torch's allocator held at its peak, and the plan."""
     tensors = torch.cuda.max_memory_allocated() / GIB
     held = torch.cuda.max_memory_reserved() / GIB
     planned = policy.planned_peak / GIB

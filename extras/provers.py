@@ -115,6 +115,7 @@ def load(model, rank=32, quantize="auto", seed=0):
     policy.bar = partial(tqdm, desc="tokens", leave=False, disable=hidden)
     if on_gpu:
         cuda.prepare(policy)
+        memory.share_what_is_free(policy)
     return policy
 
 
@@ -174,7 +175,7 @@ def too_large(name, nf4, bf16):
     adapters, optimiser and teacher 1.5, CUDA 1.6, activations 2, head 0.5 to 1.2.
     """
     return (
-        f"{name} needs a CUDA device, and there is none: its weights take about "
+        f"{name} needs a CUDA device, and {cuda.why_none()}: its weights take about "
         f"{nf4 / 2**30:.0f} GiB in NF4 ({bf16 / 2**30:.0f} in bf16), training about 6 GiB more, "
         "and sampling fills what is left of a 24 GB card. On a CPU: python train.py"
     )
@@ -198,11 +199,15 @@ def check_size(name, folder, on_gpu):
     config = config.get_text_config()
     if is_encoder or not getattr(config, "max_position_embeddings", None):
         raise ValueError(f"{name} is a {config.model_type} model; {WANTED}")
-    large = 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
+    large = is_large(config)
     if large and not on_gpu:
         sizes = [memory.weights(config, form) for form in ("nf4", "bf16")]
         raise ValueError(too_large(name, *sizes))
     return large
+
+
+def is_large(config):
+    return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
 
 
 def has_template(folder):

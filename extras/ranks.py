@@ -51,11 +51,8 @@ def join(prompts):
             f"{WORLD} processes for {prompts} --prompts-per-step on {cards} cards: "
             "lower --nproc_per_node"
         )
-    if cards:  # set before CUDA starts: "cuda" then means this card everywhere
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
-            map(str, range(cards))
-        )
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local]
+    if cards:  # "cuda" then means this card everywhere
+        torch.cuda.set_device(local)
     # Hours: the others wait while the first evaluates, or while one process's Lean is slow.
     backend = "cpu:gloo,cuda:nccl" if cards else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(hours=6))

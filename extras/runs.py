@@ -33,6 +33,7 @@ SHOWN = (
 
 # Flags that may change between a run and its --resume: its past does not depend on them.
 FREE = "resume out steps eval_every save_every lean lean_timeout micro_tokens".split()
+FREE += "dry_run card_gb tutor_card".split()
 # What else is remembered, and what is said where it differs.
 DIGESTS = {
     "theorems": "the theorems of --data {data} are not those that",

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 
+import torch
 import tyro
 
 from extras import ranks
@@ -132,5 +133,11 @@ def in_one_line(name):
     try:
         with streams:
             yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". GPU")[0]
+        sys.exit(
+            f"{name}: {reason}: try a lower --max-new-tokens, or in training --micro-tokens or "
+            "--lora-rank; the same command starts again, with --resume where steps were saved"
+        )
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"{name}: {error}")

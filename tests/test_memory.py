@@ -1,5 +1,6 @@
 """The memory plan against arithmetic by hand, and against the bytes of real tensors."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -44,9 +45,8 @@ def test_a_7b_prover_comes_out_as_by_hand():
     assert memory.adapters(DEEPSEEK, 32) == 20 * numbers and numbers == pytest.approx(
         75e6, rel=0.01
     )
-    assert (
-        2 * 4096 * 30 * 4096 < memory.activations(DEEPSEEK, 4096) < 2.2 * GIB
-    )  # 0.94 GiB of checkpoints, and one layer
+    assert memory.checkpoints(DEEPSEEK, 4096) == 2 * 4096 * 30 * 4096  # 0.94 GiB
+    assert memory.prefill(DEEPSEEK, 14 * 1024) == 14 * 1024 * 2 * (4 * 4096 + 4 * 11008)  # 1.61 GiB
 
 
 def test_grouped_heads_and_a_tied_head_are_counted():
@@ -86,60 +86,130 @@ def test_weights_and_adapters_are_the_bytes_of_the_real_tensors(tmp_path, quanti
     assert total - norms == plan
 
 
-def test_batch_sizes_are_chosen_to_fit_and_the_line_says_what_to_lower(monkeypatch):
-    parts = memory.plan(DEEPSEEK, "nf4", 32, 2048, 22 * GIB)
-    common = (
-        parts["weights"] + parts["adapters, optimiser, teacher"] + parts["fixed (estimate)"]
-    )
-    assert (
-        common + parts["KV cache"]
-        <= 0.95 * 22 * GIB
-        < common + memory.kv_cache(DEEPSEEK, parts["rows"] + 1, 2048)
-    )
-    assert (
-        common + parts["activations"] + parts["head chunk"] <= 0.95 * 22 * GIB
-        and parts["micro_tokens"] % 512 == 0
-    )
-    assert 10 <= parts["rows"] <= 16, "14 to 15 GiB of cache at 0.94 GiB a row"
-    shown = memory.table(parts, 22 * GIB)
-    assert f"{parts['rows']} rows are sampled at once" in shown and "4.74 GiB" in shown
+def test_all_weights_that_train_are_counted_in_every_copy():
+    """Rank 0: the weights are what trains; beside them the base, the teacher, the gradient and two of Adam."""
+    assert memory.adapters(QWEN, 0) == 5 * memory.weights(QWEN, "fp32")
+
+
+def test_batch_sizes_are_chosen_to_fit_and_the_table_says_so(monkeypatch):
+    free = 22 * GIB
+    parts = memory.plan(DEEPSEEK, "nf4", 32, 2048, free)
+    common = parts["weights"] + parts["adapters, optimiser, teacher"] + parts["fixed (estimate)"]
+    one_row = memory.kv_cache(DEEPSEEK, 1, 2048) + memory.prefill(DEEPSEEK, 1024)
     sampling, training = memory.peaks(parts)
-    assert (sampling, training) == (
-        common + parts["KV cache"],
-        common + parts["activations"] + parts["head chunk"],
-    )
+    assert sampling == common + parts["rows"] * one_row <= 0.95 * free < sampling + one_row
+    layer, head = parts["one layer's backward"], parts["or a head chunk"]
+    assert training == common + parts["gradient"] + parts["checkpoints"] + max(layer, head) <= 0.95 * free
+    assert parts["micro_tokens"] % 512 == 0 and 10 <= parts["rows"] <= 14, "0.94 GiB of cache a row"
+    shown = memory.table(parts, free)
+    assert f"{parts['rows']} of the longest rows" in shown and "4.74 GiB" in shown
     assert f"{sampling / GIB:.2f}, {training / GIB:.2f} of 22.0 GiB free" in shown
+
+    few = memory.plan(DEEPSEEK, "nf4", 32, 2048, free, micro_tokens=16)
+    assert memory.peaks(few)[1] == common + parts["gradient"] + memory.checkpoints(DEEPSEEK, 16) + head, "not both at a time"
+
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7.5 * GIB)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 8 * GIB)
     line = memory.measured(SimpleNamespace(planned_peak=10 * GIB))
-    assert (
-        "7.50 GiB in tensors, 8.00 held by torch; planned 10.00" in line
-        and "1.6 for CUDA itself" in line
-    )
-    with pytest.raises(ValueError, match="Lower --max-new-tokens"):
-        memory.plan(DEEPSEEK, "bf16", 32, 4096, 16 * GIB)
-    with pytest.raises(ValueError, match="Lower --micro-tokens"):
-        memory.plan(DEEPSEEK, "nf4", 32, 2048, 22 * GIB, micro_tokens=10**6)
+    assert "7.50 GiB in tensors, 8.00 held by torch; planned 10.00" in line and "1.6 for CUDA itself" in line
+
+
+@pytest.mark.parametrize(
+    "form, free, micro, said",
+    [
+        ("bf16", 8, None, "the model does not fit: 8.0 GiB are free, .* take 15.6. Try --quantize nf4"),
+        ("bf16", 16, None, "sampling 1 rows at a time does not fit.*a lower --max-new-tokens"),
+        ("nf4", 22, 10**6, "a micro-batch of 1000000 tokens does not fit.*a lower --micro-tokens"),
+    ],
+)
+def test_one_line_says_what_to_lower(form, free, micro, said):
+    parts = memory.plan(DEEPSEEK, form, 32, 2048, free * GIB, micro)
+    with pytest.raises(ValueError, match=said):
+        memory.check(parts, free * GIB, *memory.peaks(parts))
+
+
+def test_the_same_memory_takes_more_of_shorter_rows_in_equal_batches():
+    room = memory.plan(DEEPSEEK, "nf4", 32, 2048, 22 * GIB)["room"]
+    batches, waiting = [], 32
+    while waiting:
+        batches.append(memory.rollout_batch(DEEPSEEK, room, 300, 1024, waiting))
+        waiting -= batches[-1]
+    assert batches == [16, 16]
+    for prompt, new in ((300, 1024), (1024, 1024), (3840, 255), (10, 80)):
+        most = memory.most_rows(DEEPSEEK, room, prompt, new)
+        bytes_of = [r * (memory.kv_cache(DEEPSEEK, 1, prompt + new) + memory.prefill(DEEPSEEK, prompt)) for r in (most, most + 1)]
+        assert bytes_of[0] <= room and (most == 256 or room < bytes_of[1])
+    assert memory.most_rows(DEEPSEEK, 0, 10, 10) == 1, "one row is tried, whatever the plan says"
+
+
+def patch_card(monkeypatch, free, reserved=0, allocated=0):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
 
 
 def test_a_policy_gets_the_batch_sizes_of_its_plan_and_the_plan_is_printed(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * GIB, 24 * GIB))
-    monkeypatch.setattr(
-        torch.cuda, "memory_reserved", lambda device: GIB
-    )  # what is loaded already is in the plan
-    policy, cfg = fd_mini.Policy("tiny", rank=4), SimpleNamespace(
-        max_new_tokens=80, micro_tokens=None, algo="grpo"
-    )
+    patch_card(monkeypatch, 2 * GIB, reserved=GIB, allocated=GIB // 2)  # what is loaded already is in the plan
+    policy = fd_mini.Policy("tiny", rank=4)
+    cfg = SimpleNamespace(max_new_tokens=80, micro_tokens=None, algo="grpo")
     memory.fit(cfg, policy)
-    parts = memory.plan(
-        policy.model.config, "fp32", 4, policy.max_positions, 3 * GIB, copies=6
-    )  # a prompt may fill the positions
-    assert (policy.rollout_batch, cfg.micro_tokens) == (
-        parts["rows"],
-        parts["micro_tokens"],
-    ) and policy.planned_peak == max(memory.peaks(parts))
+    parts = memory.plan(policy.model.config, "fp32", 4, policy.max_positions, 3 * GIB, copies=6)  # a prompt may fill the positions
+    assert cfg.micro_tokens == parts["micro_tokens"] and policy.planned_peak == max(memory.peaks(parts))
+    assert policy.rollout_batch(100, 80, 30) == memory.rollout_batch(policy.model.config, parts["room"], 100, 80, 30)
     out = capsys.readouterr().out
     assert out.startswith("memory plan:\n") and "of 3.0 GiB free" in out
+    patch_card(monkeypatch, GIB)
+    with pytest.raises(ValueError, match="the model does not fit"):
+        memory.fit(cfg, policy)
+
+
+@pytest.mark.parametrize("caller", ["evaluation", "self", "tools"])
+def test_whoever_samples_takes_batches_that_fit(caller, monkeypatch, tmp_path):
+    """The room is that of four rows of 200 tokens: longer prompts come in smaller batches."""
+    from eval import roll_out
+    from extras import speaker
+    from lean_env import LeanEnv, Theorem
+
+    policy = provers.load("tiny-tools" if caller == "tools" else "tiny", rank=2)
+    policy.tools = caller == "tools"
+    config = policy.model.config
+    cost = memory.kv_cache(config, 1, 200) + memory.prefill(config, 120)
+    memory.share(policy, 4 * cost)
+    seen, decode = [], fd_mini.decode
+
+    def watched(policy, prompts, completions, live, uniforms, *rest):
+        longest = max(len(prompts[row]) for row in live)
+        seen.append(len(live))
+        bytes_of = memory.kv_cache(config, len(live), longest + uniforms.shape[1]) + memory.prefill(config, len(live) * longest)
+        assert bytes_of <= 4 * cost or len(live) == 1
+        return decode(policy, prompts, completions, live, uniforms, *rest)
+
+    monkeypatch.setattr(fd_mini, "decode", watched)
+    if caller == "self":
+        speaker.speaker(policy)(["Say " + "ok " * 5 * i for i in range(9)])
+    else:
+        theorems = [Theorem(f"t{i}", f"theorem t{i} (p : Prop) : " + "p → " * (4 * i) + "p", "", None) for i in range(9)]
+        roll_out(policy, LeanEnv(lean="wheel"), theorems, 40, torch.Generator().manual_seed(0))
+    assert sum(seen) >= 9 and len(set(seen)) > 1, "more rows where they are short"
+
+
+def test_evaluation_on_a_card_knows_what_is_free(monkeypatch):
+    """eval.py makes its policies by provers.load: these have a budget before any run's plan is made."""
+    patch_card(monkeypatch, 10 * GIB, reserved=3 * GIB, allocated=2 * GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    real = fd_mini.Policy
+
+    def on_cpu(*args):
+        with monkeypatch.context() as inner:
+            inner.setattr(torch.cuda, "is_available", lambda: False)
+            return real(*args)
+
+    monkeypatch.setattr(provers, "Policy", on_cpu)
+    policy = provers.load("tiny", rank=2)
+    room = 0.95 * 11 * GIB - memory.FIXED
+    assert policy.rollout_batch(60, 80, 10**6) == math.ceil(10**6 / math.ceil(10**6 / 256))
+    assert policy.rollout_batch.args[1] == room
 
 
 def test_a_large_model_without_a_gpu_is_refused_before_anything_is_loaded(tmp_path):

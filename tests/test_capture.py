@@ -1,0 +1,199 @@
+"""A stand-in for CUDA graphs on real CPU tensors: capture records every call, replay makes the same calls on the SAME tensors.
+
+Like a graph it runs no Python, keeps the addresses that it saw, and cannot read a number. What is sampled through it must be what plain
+decoding samples; a graph that is kept across roles must not.
+"""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from test_fd_mini import FAMILIES, shake, write_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+import fd_mini as fm
+from extras import cuda
+
+PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15], [200, 3], [8, 8, 8, 8]]
+READS = ("_local_scalar_dense", "nonzero", "masked_select")  # a card would have to be waited for
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if any(name in str(op) for name in READS):
+            raise RuntimeError(f"{op}: operation not permitted when stream is capturing")
+        out = op(*args, **(kwargs or {}))
+        self.calls.append((op, args, kwargs or {}, out))
+        return out
+
+
+class Graph:
+    made, replays = [], 0
+
+    def __init__(self):
+        Graph.made.append(weakref.ref(self))
+
+    def replay(self):
+        Graph.replays += 1
+        for op, args, kwargs, out in self.calls:
+            if not op.is_view:  # a view of the same memory is what it was
+                for new, old in zip(*(tree_flatten(result)[0] for result in (op(*args, **kwargs), out))):
+                    if isinstance(old, torch.Tensor) and new.data_ptr() != old.data_ptr():
+                        old.copy_(new)
+
+
+class Capture:
+    def __init__(self, graph, capture_error_mode):
+        assert capture_error_mode == "thread_local"
+        self.graph, self.recorder = graph, Recorder()
+
+    def __enter__(self):
+        self.recorder.__enter__()
+
+    def __exit__(self, *error):
+        self.recorder.__exit__(*error)
+        self.graph.calls = self.recorder.calls
+
+
+class Stream:
+    def __init__(self, *_):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    for name, value in dict(Stream=Stream, stream=Stream, current_stream=Stream, CUDAGraph=Graph, graph=Capture).items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(cuda.Graphs, "capture", True)
+    Graph.made, Graph.replays = [], 0
+
+
+def policy_of(folder, family="llama", **changes):
+    policy = fm.Policy(write_model(folder, family, **changes), rank=4)
+    for number, role in enumerate(("student", "teacher")):
+        shake(policy, role, seed=number, size=0.1)
+    policy.roles["reference"] = [tensor.clone() for tensor in policy.student]
+    shake(policy, "reference", seed=7, size=0.1)
+    policy.stop_ids = set(range(0, 256, 16))  # rows end at different times: buckets change, rows move
+    return policy
+
+
+def samples(policy, graphs, role="student", **options):
+    policy.graphs = graphs
+    with policy.act_as(role):
+        return fm.sample(policy, PROMPTS, 24, generator=torch.Generator().manual_seed(0), **options)
+
+
+ROLES = ("student", "teacher", "base", "reference")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_replayed_steps_sample_what_plain_decoding_samples_in_every_role(tmp_path, family):
+    policy = policy_of(tmp_path, family)
+    plain = {role: samples(policy, None, role) for role in ROLES}
+    assert {role: samples(policy, cuda.Graphs, role) for role in ROLES} == plain
+    assert len({str(each) for each in plain.values()}) == 4, "the roles differ, or nothing is tested"
+    assert Graph.replays > 2 * len(Graph.made) > 8, "several buckets, each replayed"
+
+
+def test_a_graph_that_is_kept_across_roles_would_be_seen(tmp_path):
+    """The adapters' addresses are the graph's: another role's numbers never reach it."""
+    policy = policy_of(tmp_path)
+    kept = {}
+
+    class Kept(cuda.Graphs):
+        def step_for(self, rows):
+            if rows in kept:  # the graph of before, with the cache of before
+                step, layers = kept[rows]
+                if self.buckets:
+                    return step
+                self.buckets[rows] = step
+                step.mask.fill_(False)
+                step.mask[..., 0] = True
+                for mine, old in zip(self.cache.layers, layers):
+                    for buffer, other in zip(old.buffers, mine.buffers):
+                        buffer[:rows].copy_(other[:rows])
+                    mine.buffers = old.buffers
+                return step
+            step = super().step_for(rows)
+            kept[rows] = step, self.cache.layers
+            return step
+
+    policy.stop_ids = set()  # one bucket, so that nothing but the role is stale
+    plain = {role: samples(policy, None, role) for role in ROLES}
+    assert samples(policy, Kept, "student") == plain["student"]
+    assert samples(policy, Kept, "student") == plain["student"], "within a role a kept graph would be right"
+    assert samples(policy, Kept, "teacher") != plain["teacher"], "across roles it is not"
+
+
+def test_no_graph_and_no_cache_outlives_its_batch(tmp_path):
+    policy = policy_of(tmp_path)
+    alive = []
+
+    class Watched(cuda.Graphs):
+        def __init__(self, *args):
+            assert not any(ref() for ref in alive), "one batch's graphs at a time"
+            super().__init__(*args)
+            alive.extend((weakref.ref(self), weakref.ref(self.cache)))
+
+    gc.collect()
+    gc.disable()
+    try:
+        samples(policy, Watched, batch_size=2)
+        assert len(alive) == 6 and Graph.made
+        assert not any(ref() for ref in [*alive, *Graph.made])
+        cuda.Graphs.capture = False
+        samples(policy, Watched, batch_size=2)
+        assert len(alive) == 12 and not any(ref() for ref in alive), "nor without graphs"
+    finally:
+        gc.enable()
+
+
+def test_a_capture_that_fails_is_told_once_and_the_samples_are_the_same(tmp_path, recwarn):
+    """Dynamic RoPE reads the longest position as a number, which no graph can hold."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    policy = policy_of(tmp_path, rope_parameters=rope)
+    plain = samples(policy, None, batch_size=2)
+    assert samples(policy, cuda.Graphs, batch_size=2) == plain
+    told = [str(w.message) for w in recwarn if "no CUDA graphs" in str(w.message)]
+    assert len(told) == 1 and "not permitted when stream is capturing" in told[0] and "\n" not in told[0]
+    assert len(Graph.made) == 1 and Graph.replays == 0, "it is not tried again"
+    assert cuda.Graphs.capture is False
+
+
+def test_memory_that_runs_out_in_a_capture_is_no_reason_to_go_on(tmp_path, monkeypatch):
+    policy = policy_of(tmp_path)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Capture, "__enter__", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        samples(policy, cuda.Graphs)
+    assert cuda.Graphs.capture is True
+
+
+def test_the_switch_leaves_graphs_out_from_the_start(tmp_path, monkeypatch):
+    import importlib
+
+    monkeypatch.setenv("FD_GRAPHS", "0")
+    assert importlib.reload(cuda).Graphs.capture is False
+    policy = policy_of(tmp_path)
+    assert samples(policy, cuda.Graphs) == samples(policy, None) and not Graph.made
+    monkeypatch.delenv("FD_GRAPHS")
+    assert importlib.reload(cuda).Graphs.capture is True
