@@ -1,5 +1,5 @@
-"""`python -m tests.notebook`: runs docs/tour.py cell by cell, and writes docs/tour.ipynb with what
-each cell printed and drew."""
+"""`python -m tests.notebook`: runs the cells of docs/tour.ipynb and writes what they print and draw
+into it anew."""
 
 import base64
 import contextlib
@@ -12,25 +12,18 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot
 
-TOUR = Path(__file__).resolve().parent.parent / "docs" / "tour.py"
+from docs.tour import NOTEBOOK as TOUR
 
 
-def run(text):
-    """A script with `# %%` marks -> its cells as nbformat 4 has them, executed."""
+def run(cells):
+    """Cells of a notebook, executed: with new outputs."""
     space = {"__name__": "tour"}
-    cells = []
-    for n, part in enumerate(re.split(r"(?m)^# %%", text)[1:]):
-        head, _, source = part.partition("\n")
-        cell = {"id": f"cell{n}", "metadata": {}}
-        if "markdown" in head:
-            source = re.sub(r"(?m)^# ?", "", source)
-            cell["cell_type"] = "markdown"
-        else:
-            cell |= {"cell_type": "code", "execution_count": n}
-            cell["outputs"] = execute(source, space)
-        cell["source"] = source.strip().splitlines(True)
-        cells.append(cell)
-    return cells
+    done = []
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            cell = cell | {"outputs": execute("".join(cell["source"]), space)}
+        done.append(cell)
+    return done
 
 
 def execute(source, space):
@@ -58,7 +51,7 @@ def execute(source, space):
 
 if __name__ == "__main__":
     matplotlib.use("agg")
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
-    notebook["cells"] = run(TOUR.read_text("utf-8"))
+    notebook = json.loads(TOUR.read_text("utf-8"))
+    notebook["cells"] = run(notebook["cells"])
     text = json.dumps(notebook, indent=1, ensure_ascii=False)
-    TOUR.with_suffix(".ipynb").write_text(text + "\n", "utf-8")
+    TOUR.write_text(text + "\n", "utf-8")

@@ -224,7 +224,8 @@ def test_no_card_is_told_from_a_torch_or_a_driver_that_cannot_use_it(tmp_path, m
 def test_each_process_takes_the_card_of_its_own_number(monkeypatch):
     taken = []
     monkeypatch.setattr(ranks, "WORLD", 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(ranks.dist, "init_process_group", lambda *_, **__: None)
