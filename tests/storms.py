@@ -473,10 +473,13 @@ def storm_of_faults(folder, count=5000, seed=0, share=0.6):
             train.train(config(resume=(out / "config.json").exists()))
 
     found = {"stops": 0, "lost": []}
-    while sum(server.counts.values()) < count and not found["lost"]:
+    def enough():
+        return sum(server.counts.values()) >= count and tally.exists()
+
+    while not enough() and not found["lost"]:
         pid = forked(work, folder / "said")
         code, done = 0, 0
-        while not done and sum(server.counts.values()) < count:
+        while not done and not enough():
             done, status = os.waitpid(pid, os.WNOHANG)
             time.sleep(0.02)
         if done:

@@ -109,7 +109,7 @@ def test_another_seed_or_flag_or_lean_takes_nothing_and_more_samples_take_all(tm
     assert evaluate(seed=1)[2] == 0 and evaluate()[2] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_real_signal_keeps_the_attempts(tmp_path, few, number):
     flags = ["--model", "tiny", "--data", few, "--max-new-tokens", "24"]
     argv = [sys.executable, "eval.py", *flags, "--samples", "400", "--out", str(tmp_path)]
