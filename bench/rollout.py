@@ -43,7 +43,8 @@ def generate(policy, prompts, new_tokens):
 
 def sample(policy, prompts, new_tokens):
     """Ours. -> tokens"""
-    return sum(len(ids) for ids, _ in fd_mini.sample(policy, prompts, new_tokens))
+    samples = fd_mini.sample(policy, prompts, new_tokens, batch_size=len(prompts))
+    return sum(len(ids) for ids, _ in samples)
 
 
 def rate(way, policy, prompts, new_tokens):
@@ -57,7 +58,6 @@ def rate(way, policy, prompts, new_tokens):
 def table(policy, batch, new_tokens):
     """Prints a line for each case."""
     prompts = number_prompts(16 + i % 33 for i in range(batch))
-    policy.rollout_batch = lambda *_: batch
     policy.tokenizer.pad_token = policy.tokenizer.eos_token
     base = "NF4" if policy.four_bit else str(policy.head.dtype).removeprefix("torch.")
     adapters = f"rank {policy.rank}" if policy.rank else "no LoRA"
