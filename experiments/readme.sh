@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
 # The numbers of the README and toy/README.md that `python -m experiments.figures` does not make:
-# all weights, the base with feedback about every kind of attempt (`python -m
-# experiments.base_by_kind`), single learning rates. About 20 minutes on 2 cores; finished runs are
-# not run again.
+# all weights, single learning rates. About 20 minutes on 2 cores; finished runs are not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -20,6 +18,5 @@ run lr_3e-4 --lr 3e-4
 run lr_3e-3 --lr 3e-3
 run frozen_constant --ema-alpha 1 --feedback 'const:1. Write `intro`, not `assume`; write `constructor`, not `split`.'
 
-$python -m experiments.base_by_kind
 $python eval.py --model tiny --feedback tutor --samples 4 --out out/readme/base_told
 $python eval.py --model tiny out/readme/fd_0 out/readme/fd_1 out/readme/fd_2 out/readme/all_weights --samples 16 --out out/readme

@@ -340,16 +340,6 @@ def save_adapters(policy, folder, role="student"):
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
 
 
-@torch.no_grad()
-def load_adapters(policy, folder, role="student"):
-    """Read what save_adapters wrote, in place: an optimiser keeps its tensors.
-
-    ValueError when it is missing or does not fit.
-    """
-    for ours, theirs in zip(policy.roles[role], read_adapters(policy, folder)):
-        ours.copy_(theirs)
-
-
 def read_adapters(policy, folder):
     """What save_adapters wrote, as tensors in the order of a role's."""
     path = Path(folder) / (

