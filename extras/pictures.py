@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from extras.runs import read_lines
+from extras.runs import read_lines, replace_text
 
 # Told apart without colour as well.
 STYLES = "o- s-- ^-. D: v- x--".split() * 9
@@ -17,7 +17,7 @@ def report(results, cfg, ks):
     print(table(results, ks))
     out = Path(cfg.out or (cfg.runs[0] if cfg.runs else "out/base"))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "eval.json").write_text(json.dumps(results, indent=1))
+    replace_text(out / "eval.json", json.dumps(results, indent=1))
     evaluation(results, cfg.runs, out / "eval.png", ks)
     print(f"{out / 'eval.json'} and {out / 'eval.png'} written")
 

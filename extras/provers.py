@@ -185,8 +185,9 @@ def read(kind, folder):
     """AutoConfig or AutoTokenizer of a folder. OSError, in one line, for what they refuse."""
     try:
         return kind.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise OSError(str(error).strip().splitlines()[0]) from error
+    except Exception as error:  # a broken file ends in any of many ways
+        said = str(error).strip() or type(error).__name__
+        raise OSError(said.splitlines()[0]) from error
 
 
 def check_size(name, folder, on_gpu):

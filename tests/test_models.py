@@ -160,6 +160,16 @@ except ValueError:
 """
 
 
+@pytest.mark.parametrize("broken", ["[1, 2]", "", "{}", "not json", "null"])
+def test_a_tokenizer_file_that_is_none_is_one_line(tmp_path, broken):
+    folder = tmp_path / "model"
+    shutil.copytree(HERE / "toy" / "tiny", folder)
+    (folder / "tokenizer.json").write_text(broken)
+    with pytest.raises(ValueError, match="cannot load") as error:
+        provers.load(str(folder))
+    assert "\n" not in str(error.value)
+
+
 def test_loading_is_quiet_but_for_what_is_wrong(incomplete):
     env = os.environ | {"PYTHONPATH": str(HERE)}
     argv = [sys.executable, "-c", LOAD, incomplete / "whole", incomplete / "part"]
