@@ -25,6 +25,8 @@ from safetensors.torch import load_file, save_file
 
 import feedback
 import train
+from extras import neighbour
+from extras.stops import in_one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY, TINY = ROOT / "toy", ROOT / "toy" / "tiny"
@@ -466,14 +468,13 @@ def storm_of_faults(folder, count=5000, seed=0, share=0.6):
             return metrics
 
         train.runs.tell = watched
-        train.make_feedback = partial(feedback.make_feedback, timeout=0.4, backoff=0.002)
-        from extras.stops import in_one_line
+        neighbour.make_feedback = partial(feedback.make_feedback, timeout=0.4, backoff=0.002)
         with in_one_line("train.py"):
             train.train(config(resume=(out / "config.json").exists()))
 
     found = {"stops": 0, "lost": []}
     def enough():
-        return sum(server.counts.values()) >= count and tally.exists()
+        return sum(server.counts.values()) >= count and (out / "log.jsonl").exists()
 
     while not enough() and not found["lost"]:
         pid = forked(work, folder / "said")
