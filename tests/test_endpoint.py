@@ -6,7 +6,6 @@ import os
 import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from extras import ranks, runs, served
 from extras.endpoint import Endpoint
 from feedback import build_prompt, clean_answer, instruction, make_feedback, prompt_text
 from lean_env import LeanEnv, Rollout, Theorem, Verdict
+from tests.servers import Local, Quiet
 
 ID = Theorem("a", "theorem a (p : Prop) : p → p", None, "by\n  intro h\n  exact h")
 
@@ -25,13 +25,13 @@ def rollout(text="  exact k", **fields):
     return Rollout(ID, [], [], [], Verdict("rejected"), None, True, text, **fields)
 
 
-class Server:
+class Server(Local):
     """answer(handler, number, body) writes to the handler's connection, or returns what a JSON reply holds, or (status, that)."""
 
     def __init__(self, answer, port=0):
         self.asked, self.headers, lock = [], [], threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             protocol_version = "HTTP/1.1"  # keeps its connections where the client wants to
 
             def do_POST(handler):
@@ -46,32 +46,11 @@ class Server:
                         handler.close_connection = True
                         return
                     status, reply = reply if isinstance(reply, tuple) else (200, reply)
-                    send(handler, reply if isinstance(reply, bytes) else json.dumps(reply).encode(), status)
+                    handler.reply(reply if isinstance(reply, bytes) else json.dumps(reply).encode(), status)
                 except OSError:
                     pass  # the client did not wait
 
-            def log_message(handler, *args):
-                pass
-
-        ThreadingHTTPServer.allow_reuse_address = True
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def send(handler, data, status=200, **headers):
-    handler.send_response(status)
-    for name, value in {**headers, "Content-Length": len(data)}.items():
-        handler.send_header(name.replace("_", "-"), str(value))
-    handler.end_headers()
-    handler.wfile.write(data)
+        super().__init__(Handler, port)
 
 
 def reply(content, reason="stop", tokens=7, **message):
@@ -291,7 +270,7 @@ def test_a_dripping_answer_ends_with_the_time_of_an_answer_and_dripping_headers_
 
 
 def test_a_pause_longer_than_a_question_may_take_is_not_waited_for_and_is_named():
-    with Server(lambda handler, *_: send(handler, b"later", 429, Retry_After=3600)) as server:
+    with Server(lambda handler, *_: handler.reply(b"later", 429, **{"Retry-After": "3600"})) as server:
         start = time.monotonic()
         (answer,), trouble = ask(server)
     assert answer is None and "HTTP 429 later (it wants a pause of 3600 s)" in trouble
@@ -338,9 +317,9 @@ def test_a_long_wait_is_told(capsys):
 def test_a_second_reply_on_a_connection_belongs_to_nobody():
     def twice(handler, number, body):
         text = body["messages"][0]["content"]
-        send(handler, json.dumps(reply(text)).encode())
+        handler.reply(json.dumps(reply(text)).encode())
         time.sleep(0.05)  # the next question is on its way
-        send(handler, json.dumps(reply(f"another's, not {text}")).encode())
+        handler.reply(json.dumps(reply(f"another's, not {text}")).encode())
         handler.close_connection = False  # it would go on
 
     with Server(twice) as server:

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -16,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from feedback import LEVELS, build_prompt, clean_answer, instruction, make_feedback, prompt_text
 from lean_env import LeanEnv, Rollout, Theorem, Verdict, extract_proof
+from tests.servers import Local, Quiet
 from toy.tutor import OUTDATED, tutor
 
 AND = Theorem("and_right", "theorem and_right (p q : Prop) : p → q → p ∧ q", None,
@@ -387,14 +387,14 @@ def test_of_an_answer_thinking_and_a_cut_last_item_are_dropped(text, cut, clean)
     assert clean_answer(text, cut) == clean
 
 
-class Play:
+class Play(Local):
     """An HTTP server in a thread. `script`: one (status, headers, body or seconds to sleep) a request, the last one for ever."""
 
     def __init__(self, *script):
         self.script, self.requests, self.now, self.most, self.times = list(script), [], 0, 0, []
         lock = threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             def do_POST(handler):
                 body = json.loads(handler.rfile.read(int(handler.headers.get("Content-Length") or 0)) or "{}")
                 with lock:
@@ -408,29 +408,13 @@ class Play:
                     self.now -= 1
                 data = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
                 try:
-                    handler.send_response(status)
-                    for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                        handler.send_header(name, value)
-                    handler.end_headers()
-                    handler.wfile.write(data)
+                    handler.reply(data, status, **headers)
                 except OSError:
                     pass  # the client did not wait
 
             do_GET = do_POST  # a followed redirect would come as one
 
-            def log_message(handler, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 def ollama(content, done_reason="stop"):

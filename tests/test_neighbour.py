@@ -2,7 +2,6 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -13,19 +12,20 @@ import train
 from extras import cuda, memory, neighbour, provers, ranks
 from extras.memory import GIB
 from lean_env import Rollout, Theorem, Verdict
+from tests.servers import Local, Quiet
 
 ID = Theorem("a", "theorem a (p : Prop) : p → p", None, "by\n  intro h\n  exact h")
 MODEL = 7 * GIB
 
 
-class Ollama:
+class Ollama(Local):
     """It loads a model when it is asked something, keeps it, and unloads it when told; it says what it holds."""
 
     def __init__(self, slow=0):
         self.calls, self.held, self.slow = [], 0, slow
         lock = threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             def do_POST(handler):
                 body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
                 with lock:
@@ -48,18 +48,10 @@ class Ollama:
                 handler.answer({"models": models})
 
             def answer(handler, reply):
-                data = json.dumps(reply).encode()
-                handler.send_response(200)
-                handler.send_header("Content-Length", str(len(data)))
-                handler.end_headers()
-                handler.wfile.write(data)
+                handler.reply(json.dumps(reply).encode())
 
-            def log_message(handler, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.spec = f"ollama:m@http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        super().__init__(Handler)
+        self.spec = f"ollama:m@{self.url}"
 
     @property
     def paths(self):
@@ -75,9 +67,8 @@ def ollama(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (22 * GIB - server.held, 24 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
+    with server:
+        yield server
 
 
 def ask(source, count=2):

@@ -8,7 +8,6 @@ import math
 import re
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,6 +15,7 @@ import eval as evaluation
 from extras import served
 from feedback import make_feedback
 from lean_env import LeanEnv, Theorem
+from tests.servers import Local, Quiet
 
 PROOFS = {
     "a": "by\n  intro h\n  exact h",
@@ -34,37 +34,22 @@ THEOREMS = [
 ]
 
 
-class Server:
+class Server(Local):
     """answer(path, body) -> (status, JSON or text). Keeps what was asked."""
 
     def __init__(self, answer):
         self.asked, lock = [], threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             def do_POST(handler):
                 body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
                 with lock:
                     self.asked.append((handler.path, body))
                 status, reply = answer(handler.path, body)
                 data = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
-                handler.send_response(status)
-                handler.send_header("Content-Length", str(len(data)))
-                handler.end_headers()
-                handler.wfile.write(data)
+                handler.reply(data, status)
 
-            def log_message(handler, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 def completion(text, finish="stop", tokens=7):
