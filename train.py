@@ -362,16 +362,15 @@ def prepare(cfg: Config) -> Run:
     env = None
     if valid or cfg.algo != "sft":
         env = LeanEnv(cfg.lean, cfg.lean_project or None, timeout=cfg.lean_timeout)
+
+    def generate(texts):
+        return speaker(policy)(texts)  # when it is asked there is a policy
+
     # Before the policy: an endpoint that cannot be reached ends the run here, and the memory plan
     # sees what a language model on the same card leaves.
     source = None
     if cfg.algo == "fd":
-        source = advisor(
-            cfg.feedback,
-            cfg.feedback_style,
-            lambda texts: speaker(policy)(texts),  # by then there is a policy
-            cfg.tutor_card,
-        )
+        source = advisor(cfg.feedback, cfg.feedback_style, generate, cfg.tutor_card)
     policy = provers.load(cfg.model, cfg.lora_rank, cfg.quantize, cfg.seed)
     policy.tools = cfg.tools
     # What is too long for the model is named and left out.
