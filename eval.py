@@ -4,6 +4,7 @@
     python eval.py out/fd out/grpo --samples 16  # several runs side by side
     python eval.py --model tiny                  # the untrained base
     python eval.py --model tiny --feedback tutor # with feedback about a first attempt in its prompt
+    python eval.py --watch out/fd out/grpo       # curves of runs that go on, or have ended
 
 A table is printed; eval.json and eval.png go to --out. Attempts are sampled at temperature 1,
 nothing cut off (top-p 1, top-k 0), and judged by Lean. An attempt on which Lean itself failed
@@ -27,7 +28,7 @@ from extras.attempts import Kept
 from extras.pictures import report
 from extras.prompts import decode, prompt_for
 from extras.stops import run_command
-from extras.subjects import refuse_empty, subjects
+from extras.subjects import instead_of_a_table, subjects
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -245,15 +246,15 @@ class Config:
     problem: str = ""
     # that view in the terminal, not as a page
     text: bool = False
+    # instead of a table: curves of these runs in the terminal, until they have ended
+    watch: bool = False
 
 
 def main(cfg: Config) -> dict:
     """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
-    refuse_empty(cfg)
-    if cfg.show:
-        from extras import heatmap  # not part of a first reading
-
-        return heatmap.main(cfg)
+    other = instead_of_a_table(cfg)
+    if other:  # --show, --watch: not part of a first reading
+        return other(cfg)
     theorems = load_theorems(cfg.data, cfg.split)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":

@@ -27,6 +27,7 @@ from data import load_theorems, screen
 from eval import evaluate, roll_out
 from extras import flags, imitation, memory, provers, ranks, runs
 from extras.neighbour import advisor
+from extras.progress import Progress
 from extras.prompts import prompt_for, with_room
 from extras.speaker import speaker
 from extras.stops import run_command, stoppable
@@ -116,6 +117,10 @@ class Config:
     eval_every: int = 10
     # steps between checkpoints
     save_every: int = 20
+    # steps between adapters that are kept for eval.py --show, to see with them; 0: none are
+    keep_every: int = 0
+    # also send the numbers to tensorboard (in OUT/tensorboard), wandb or trackio
+    track: str = ""
     # auto, wheel, the path of a lean executable, kimina:URL (a server), or dojo:REPO@COMMIT
     lean: str = "auto"
     # a Lake project to check proofs in
@@ -284,12 +289,12 @@ def train(cfg: Config) -> Path:
     lean = run.env.describe() if run.env else "no Lean needed"
     print(f"{cfg.algo} · {policy.name} · {len(run.theorems)} theorems · {lean} · {out}")
 
-    progress = runs.Progress(out, policy, optimizer, done)
+    progress = Progress(cfg, out, policy, optimizer, done)
     with stoppable(progress.save) as stop:
         for step in range(done + 1, cfg.steps + 1):
             # Without validation theorems (or with --eval-every 0) `valid` is empty.
             if run.valid and (step - 1) % cfg.eval_every == 0:
-                validate(cfg, run, out, step - 1)
+                validate(cfg, run, progress, step - 1)
 
             clock = time.perf_counter()
             theorems = draw_theorems(run.theorems, step, cfg.prompts_per_step, cfg.seed)
@@ -300,7 +305,7 @@ def train(cfg: Config) -> Path:
             seconds = time.perf_counter() - clock
             metrics |= dict(grad_norm=norm, lr=lr_at(cfg, step), seconds=seconds)
             with stop.held():  # a step is logged and done, or neither
-                runs.log_step(out, step, metrics, rollouts)
+                progress.log(step, metrics, rollouts)
                 if math.isfinite(norm):  # a bad batch must not poison Adam's averages
                     optimizer.param_groups[0]["lr"] = lr_at(cfg, step)
                     optimizer.step()
@@ -320,17 +325,16 @@ def train(cfg: Config) -> Path:
                     progress.save()
 
         if run.valid:
-            validate(cfg, run, out, cfg.steps)
+            validate(cfg, run, progress, cfg.steps)
     return out
 
 
-def validate(cfg: Config, run: Run, out: Path, step: int):
+def validate(cfg: Config, run: Run, progress: Progress, step: int):
     """One attempt at each validation theorem, on the terminal and in valid.jsonl."""
     result = evaluate(
         run.policy, run.env, run.valid, 1, cfg.max_new_tokens, seed=cfg.seed
     )
-    runs.keep_lines(out / "valid.jsonl", step - 1)  # a resumed run validates again
-    runs.append(out / "valid.jsonl", {"step": step, **result})
+    progress.validated(step, result)
     shown = []
     for name in ("pass@1", "entropy", "length"):
         shown.append(f"{name} {result.get(name, math.nan):.3f}")

@@ -6,13 +6,13 @@ from os.path import expanduser
 from pathlib import Path
 
 from data import load_theorems
-from extras import ranks, runs
+from extras import ranks, runs, track
 
 POSITIVE = (
     "steps prompts_per_step group_size lr top_k ema_every max_new_tokens micro_tokens "
     "save_every lean_timeout card_gb"
 ).split()
-NOT_NEGATIVE = "warmup kl_coef lora_rank eval_every".split()
+NOT_NEGATIVE = "warmup kl_coef lora_rank eval_every keep_every".split()
 # Beyond these a number is a slip.
 MOST = {
     "lr": (0.1, "adapters want about 1e-5 to 1e-3"),
@@ -57,6 +57,7 @@ def refuse_nonsense(cfg):
     if not cfg.resume:  # what has run so may go on so
         refuse_unused_in_training(cfg)
     runs.refuse_unwritable(cfg.out)
+    track.refuse_missing(cfg.track)
 
 
 def refuse_everywhere(cfg):
@@ -114,6 +115,10 @@ def refuse_unused_in_eval(cfg):
     if cfg.show:
         used = {"show", "problem", "text", "out", "quantize"}
         refuse(cfg, sorted(vars(cfg).keys() - used), "not used with --show, leave it out")
+        return
+    if cfg.watch:
+        used = {"watch", "runs"}
+        refuse(cfg, sorted(vars(cfg).keys() - used), "not used with --watch, leave it out")
         return
     refuse(cfg, ["problem", "text"], "for --show RUN only")
     if not cfg.endpoint:

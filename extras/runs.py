@@ -5,6 +5,7 @@ OUT/log.jsonl, valid.jsonl       a line a step, a line an evaluation
 OUT/rollouts.jsonl               eight attempts a step
 OUT/ckpt/student, ckpt/teacher   adapters in PEFT's file format
 OUT/ckpt/state.pt                the step and the optimiser's state
+OUT/kept/step5/student, teacher  with --keep-every: those that made the attempts of step 5
 """
 
 import contextlib
@@ -33,7 +34,7 @@ SHOWN = (
 
 # Flags that may change between a run and its --resume: its past does not depend on them.
 FREE = "resume out steps eval_every save_every lean lean_timeout micro_tokens".split()
-FREE += "dry_run card_gb tutor_card".split()
+FREE += "dry_run card_gb tutor_card keep_every track".split()
 # What else is remembered, and what is said where it differs.
 DIGESTS = {
     "theorems": "the theorems of --data {data} are not those that",
@@ -43,12 +44,15 @@ DIGESTS = {
 
 # What a run writes before its first checkpoint.
 EARLY = {"config.json", "log.jsonl", "valid.jsonl", "rollouts.jsonl", "ckpt.new", ".lock"}
+EARLY |= {"kept", "tensorboard"}
 # What reading a damaged file can raise: torch, safetensors, json and pickle have their own.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError)
 DAMAGE += (SafetensorError, pickle.UnpicklingError)
 # Flags that a run of an older version may not name, for its readers.
 OLDER = dict(model="tiny", data="toy", max_new_tokens=80, lora_rank=32, seed=0, tools=False)
 
+
+BOTH = ("student", "teacher")
 
 # --- the folder
 
@@ -81,6 +85,9 @@ def open_run(cfg, run, optimizer):
         replace_text(out / "config.json", json.dumps(mine, indent=1))
         for name in ("log.jsonl", "rollouts.jsonl", "valid.jsonl"):
             keep_lines(out / name, done)
+        for step, folder in kept(out).items():
+            if step > done:
+                shutil.rmtree(folder)
     return out, done
 
 
@@ -198,8 +205,7 @@ def find_checkpoints(out):
     return [folder for folder in folders if (folder / "state.pt").is_file()]
 
 
-@torch.no_grad()
-def restore(out, policy, roles=("student", "teacher")):
+def restore(out, policy, roles=BOTH):
     """The newest checkpoint that can be read, into these roles of a policy -> its state.
 
     ValueError when none can; nothing was changed then.
@@ -209,32 +215,14 @@ def restore(out, policy, roles=("student", "teacher")):
         try:
             state = torch.load(folder / "state.pt", weights_only=True)
             state["step"], state["optimizers"]
-            tensors = {role: read_adapters(policy, folder / role) for role in roles}
+            take_adapters(policy, folder, roles)
         except DAMAGE as error:
             problems.append(f"{folder}: {' '.join(str(error).split())[:300]}")
             continue
         if problems:
             print(f"{problems[0]}. Step {state['step']}, saved before it, is taken")
-        for role in roles:
-            for ours, theirs in zip(policy.roles[role], tensors[role]):
-                ours.copy_(theirs)
         return state | {"folder": folder}
     raise ValueError("; ".join(problems) or f"{out}: no checkpoint there. Give the folder of a run.")
-
-
-class Progress:
-    """How many steps of a run are `done`, and how many of these are `saved`."""
-
-    def __init__(self, out, policy, optimizer, done):
-        self.out, self.policy, self.optimizer = out, policy, optimizer
-        self.done = self.saved = done
-
-    def save(self):
-        """Save what is done -> its last step, or 0 where nothing was saved by this process."""
-        if self.done > self.saved:
-            save_checkpoint(self.out, self.policy, self.optimizer, self.done)
-            self.saved = self.done
-        return self.saved
 
 
 def save_checkpoint(out, policy, optimizer, step):
@@ -263,18 +251,40 @@ def save_checkpoint(out, policy, optimizer, step):
 
 
 def write_checkpoint(folder, policy, optimizer, step):
-    """A checkpoint in a new folder, on the disk itself before this returns. OSError."""
+    """A checkpoint in a new folder, on the disk itself before this returns. OSError.
+
+    optimizer None: the adapters alone, which no run can go on from.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    state = {"step": step, "optimizers": [optimizer.state_dict()]}
     try:
-        for role in ("student", "teacher"):
+        for role in BOTH:
             save_adapters(policy, folder / role, role)
-        torch.save(state, folder / "state.pt")
+        if optimizer:
+            state = {"step": step, "optimizers": [optimizer.state_dict()]}
+            torch.save(state, folder / "state.pt")
     except (RuntimeError, SafetensorError) as error:  # what the writers call a full disk
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
     for path in (*folder.rglob("*"), folder):
         flush(path)
+
+
+def keep(out, policy, step):
+    """Both models as they are, for the heat map: those that made the attempts of this step."""
+    folder = out / "kept" / f"step{step}"
+    new = folder.with_suffix(".new")
+    write_checkpoint(new, policy, None, step)
+    replace_folder(new, folder)
+
+
+def kept(out):
+    """{step: folder} of what keep() has written, by step."""
+    found = {}
+    for folder in Path(out).glob("kept/step*"):
+        number = folder.name.removeprefix("step")
+        if number.isdecimal():
+            found[int(number)] = folder
+    return dict(sorted(found.items()))
 
 
 def flush(path):
@@ -359,6 +369,15 @@ def read_adapters(policy, folder):
     if not all(tensor.isfinite().all() for tensor in saved.values()):
         raise ValueError(f"{path} holds numbers that are not finite")
     return [saved[name] for name in names]
+
+
+@torch.no_grad()
+def take_adapters(policy, folder, roles=BOTH):
+    """What save_adapters wrote for these roles, into the policy: all of it, or nothing."""
+    tensors = [read_adapters(policy, folder / role) for role in roles]
+    for role, saved in zip(roles, tensors):
+        for ours, theirs in zip(policy.roles[role], saved):
+            ours.copy_(theirs)
 
 
 # --- logs
@@ -488,12 +507,6 @@ def tell(source, rollouts, step):
             "with more theorems a step or another --feedback."
         )
     return {"feedback": told / attempts, "feedback_tokens": tokens}
-
-
-def log_step(out, step, metrics, rollouts):
-    """A step's line in the log, and eight of its attempts."""
-    append(out / "log.jsonl", {"step": step, **metrics})
-    append(out / "rollouts.jsonl", *(record(step, r) for r in rollouts[:8]))
 
 
 def show_step(step, steps, metrics, rollouts):

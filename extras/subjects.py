@@ -49,12 +49,21 @@ def subjects(cfg, theorems):
         yield Subject(name + suffix, policy, None, limit, fitting)
 
 
-def refuse_empty(cfg):
-    """ValueError when eval.py's flags name nobody, no attempt, or what they do not go with; all
-    that can be told before anything slow. Fills in --out."""
+def instead_of_a_table(cfg):
+    """The function that does what --show or --watch asks for; None for a table.
+
+    ValueError when eval.py's flags name nobody, no attempt, or what they do not go with; all
+    that can be told before anything slow. Fills in --out.
+    """
     flags.refuse_unused_in_eval(cfg)
     if cfg.show:
-        return
+        from extras import heatmap
+
+        return heatmap.main
+    if cfg.watch:
+        from extras import watch
+
+        return watch.main
     if not cfg.model and (cfg.endpoint or not cfg.runs):
         raise ValueError(
             "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
