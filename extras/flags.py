@@ -24,6 +24,8 @@ LARGEST_SEED = 2**32
 # At most this many theorems take part in a validation.
 VALID = 128
 
+# What goes with flags of eval.py that ask for something else than a table.
+ALONE = dict(show="problem text out quantize", watch="runs")
 PLACES = "model data valid out init lean lean_project show runs".split()
 
 
@@ -112,14 +114,11 @@ def refuse_unused_in_training(cfg):
 def refuse_unused_in_eval(cfg):
     """ValueError for flags of eval.py that would change nothing."""
     refuse_everywhere(cfg)
-    if cfg.show:
-        used = {"show", "problem", "text", "out", "quantize"}
-        refuse(cfg, sorted(vars(cfg).keys() - used), "not used with --show, leave it out")
-        return
-    if cfg.watch:
-        used = {"watch", "runs"}
-        refuse(cfg, sorted(vars(cfg).keys() - used), "not used with --watch, leave it out")
-        return
+    for name, used in ALONE.items():
+        if getattr(cfg, name):
+            others = sorted(vars(cfg).keys() - {name, *used.split()})
+            refuse(cfg, others, f"not used with {flag(name)}, leave it out")
+            return
     refuse(cfg, ["problem", "text"], "for --show RUN only")
     if not cfg.endpoint:
         refuse(cfg, ["style"], "how a served model is prompted: give --endpoint URL, too")

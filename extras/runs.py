@@ -5,7 +5,7 @@ OUT/log.jsonl, valid.jsonl       a line a step, a line an evaluation
 OUT/rollouts.jsonl               eight attempts a step
 OUT/ckpt/student, ckpt/teacher   adapters in PEFT's file format
 OUT/ckpt/state.pt                the step and the optimiser's state
-OUT/kept/step5/student, teacher  with --keep-every: those that made the attempts of step 5
+OUT/kept/5/student, teacher      with --keep-every: those that made the attempts of step 5
 """
 
 import contextlib
@@ -271,20 +271,15 @@ def write_checkpoint(folder, policy, optimizer, step):
 
 def keep(out, policy, step):
     """Both models as they are, for the heat map: those that made the attempts of this step."""
-    folder = out / "kept" / f"step{step}"
-    new = folder.with_suffix(".new")
+    new = out / "kept" / "new"
     write_checkpoint(new, policy, None, step)
-    replace_folder(new, folder)
+    replace_folder(new, new.with_name(str(step)))
 
 
 def kept(out):
-    """{step: folder} of what keep() has written, by step."""
-    found = {}
-    for folder in Path(out).glob("kept/step*"):
-        number = folder.name.removeprefix("step")
-        if number.isdecimal():
-            found[int(number)] = folder
-    return dict(sorted(found.items()))
+    """{step: folder} of what keep() has written."""
+    folders = Path(out).glob("kept/*")
+    return {int(folder.name): folder for folder in folders if folder.name.isdecimal()}
 
 
 def flush(path):

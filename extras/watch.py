@@ -4,7 +4,7 @@
 
 A line a run under each metric, all on the same steps and the same scale:
 
-    pass   0 to 0.65
+    pass   up to 0.65
       out/fd    ▁▁▁▁▁▁▂▂▃▃▄▄▅▅▆▆▆▇▇█ 0.65
       out/grpo  ▁▁▁▁▁▁▁▁▁▂▂▂▃▃       0.28
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from extras.runs import SHOWN, read_config, read_lines
 
+METRICS = ["valid pass@1", *(metric.split(":")[0] for metric in SHOWN)]
 BLOCKS = "▁▂▃▄▅▆▇█"
 SECONDS = 2  # between two looks
 
@@ -24,95 +25,71 @@ SECONDS = 2  # between two looks
 def main(cfg):
     """Draw the runs of eval.py's flags until all have had their last step, or a Ctrl-C; once,
     where the output is no terminal."""
-    while True:
-        text, ended = picture(cfg.runs, shutil.get_terminal_size().columns)
-        live = sys.stdout.isatty() and not ended
-        # From the corner on, over what was there.
-        print(f"\033[H\033[J{text}" if live else text, flush=True)
-        if not live:
-            return {}
-        time.sleep(SECONDS)
+    going_on = True
+    while going_on:
+        text, going_on = picture(cfg.runs, shutil.get_terminal_size().columns)
+        if not sys.stdout.isatty():
+            going_on = False
+        if going_on:
+            text = f"\033[H\033[J{text}"  # from the corner on, over what was there
+        print(text, flush=True)
+        time.sleep(SECONDS * going_on)
+    return {}
 
 
 def picture(folders, width):
-    """(the curves as text of this width, have all runs had their last step?).
-
-    ValueError where a folder is no run.
-    """
+    """(the curves as text of this width, has a run steps before it?). ValueError where a folder
+    is no run."""
     lines = []
     logs = {}
     going_on = False
-    for folder in folders:
-        steps = read_config(Path(folder)).get("steps", 0)
-        log = Path(folder) / "log.jsonl"
-        rows = rows_of(log)
-        done = max((row["step"] for row in rows), default=0)
-        line = f"{folder}: step {done} of {steps}"
-        if done < steps:
-            going_on = True
-            if rows:
-                line += f", {time.time() - log.stat().st_mtime:.0f} s ago"
-        lines.append(line)
+    for name in folders:
+        folder = Path(name)
+        steps = read_config(folder)["steps"]
+        rows = read_lines(folder / "log.jsonl")
+        done = rows[-1]["step"] if rows else 0
+        lines.append(f"{name}: step {done} of {steps}")
+        going_on = going_on or done < steps
 
-        for row in rows_of(Path(folder) / "valid.jsonl"):
-            rows.append({"step": row["step"], "valid pass@1": row.get("pass@1")})
-        logs[folder] = rows
+        for row in read_lines(folder / "valid.jsonl"):
+            rows.append({"step": row["step"], METRICS[0]: row.get("pass@1", math.nan)})
+        logs[name] = rows
 
-    for name in ("valid pass@1", *(metric.split(":")[0] for metric in SHOWN)):
-        lines += curves(name, logs, width)
-    return "\n".join(lines), not going_on
+    for metric in METRICS:
+        lines += curves(metric, logs, width)
+    return "\n".join(lines), going_on
 
 
-def rows_of(path):
-    """The rows of a log that say which step they are of."""
-    return [row for row in read_lines(path) if isinstance(row.get("step"), int)]
-
-
-def curves(name, logs, width):
+def curves(metric, logs, width):
     """A metric's lines, [] where no run has it. logs: {folder: its rows}."""
     found = {}
-    for folder, rows in logs.items():
-        points = [(row["step"], row[name]) for row in rows if is_number(row.get(name))]
-        if points:
-            found[folder] = points
+    for name, rows in logs.items():
+        rows = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
+        if rows:
+            found[name] = [(row["step"], row[metric]) for row in rows]
     if not found:
         return []
 
-    everything = [point for points in found.values() for point in points]
-    last = max(step for step, _ in everything)
-    values = [value for _, value in everything]
-    low, high = min(0, *values), max(values)
+    last, _ = max(map(max, found.values()))
+    high = max(value for points in found.values() for _, value in points)
     margin = max(map(len, logs))
-    cells = min(last + 1, max(width - margin - 12, 8))
-
-    lines = [f"{name}   {low:.3g} to {high:.3g}"]
-    for folder, points in found.items():
-        drawn = curve(points, last, cells, low, high)
-        lines.append(f"  {folder:{margin}}  {drawn:{cells}} {points[-1][1]:.3g}")
+    cells = max(width - margin - 12, 8)
+    lines = [f"{metric}   up to {high:.3g}"]
+    for name, points in found.items():
+        drawn = curve(points, last, cells, high)
+        lines.append(f"  {name:{margin}}  {drawn:{cells}} {points[-1][1]:.3g}")
     return lines
 
 
-def is_number(value):
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def curve(points, last, cells, high):
+    """(step, value) pairs, by step, as blocks: `cells` of them for the steps 0 to `last`.
 
-
-def curve(points, last, cells, low, high):
-    """(step, value) pairs as blocks: `cells` of them for the steps 0 to `last`.
-
-    A block is the mean of its steps, or where there is none what stands before it. Example:
-    curve([(0, 0), (2, 4), (3, 8)], 3, 4, 0, 8) is "▁▁▅█".
+    A block is the value of the last step that falls into it or, where none does, of the next.
+    Example: curve([(0, 0), (2, 4), (3, 8)], 3, 4, 8) is "▁▅▅█".
     """
-    columns = {}
-    for step, value in points:
-        columns.setdefault(step * cells // (last + 1), []).append(value)
-
     drawn = ""
-    for column in range(max(columns) + 1):
-        if column in columns:
-            mean = sum(columns[column]) / len(columns[column])
-            share = (mean - low) / ((high - low) or 1)
-            block = BLOCKS[min(int(8 * share), 7)]
-        elif not drawn:
-            block = " "
-        drawn += block
+    for step, value in points:
+        height = int(8 * max(value, 0) / (high or 1))
+        cell = (step + 1) * cells // (last + 1)
+        drawn = drawn[: max(cell - 1, 0)].ljust(cell, BLOCKS[min(height, 7)])
     return drawn

@@ -1,13 +1,12 @@
 """Where things stand: tokens in lines, Lean's messages in the text, and a number's class."""
 
-import math
 import unicodedata
 
 from extras.prompts import text_behind
 from lean.answers import read_answer
 
-# From here on a token is one class stronger. Classes can be read off a legend, shades cannot.
-FACTORS = (1.1, 2, 5, 20)
+# From here on a difference is one class stronger. Classes can be read off a legend, shades cannot.
+CUTS = (0.02, 0.1, 0.3, 0.6)
 PARTIAL = "▯"  # stands for a token that ends inside a character
 NEWLINE = "⏎"  # and for a line's end
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # unicode categories with nothing to see
@@ -28,11 +27,6 @@ def visible(text):
         else:
             shown += "\ufffd"
     return shown
-
-
-def show_token(text):
-    """A token on its own, where spaces at its ends must be seen."""
-    return text.replace("\n", NEWLINE).replace(" ", "␣")
 
 
 def pieces(tokenizer, ids, prompt=()):
@@ -111,8 +105,8 @@ def lay_out(head, parts, spots):
 
 
 def level(d):
-    """The class of a log ratio, -4 to 4: its sign, and how many of FACTORS it reaches."""
-    strength = sum(abs(d) >= math.log(factor) for factor in FACTORS)
+    """The class of a difference, -4 to 4: its sign, and how many of CUTS it reaches."""
+    strength = sum(abs(d) >= cut for cut in CUTS)
     return strength if d > 0 else -strength
 
 

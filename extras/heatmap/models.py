@@ -1,64 +1,74 @@
-"""What student and teacher make of every token of an attempt."""
+"""What student and teacher made, and at other steps would have made, of an attempt's tokens."""
 
 import math
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import torch
 
 import fd_mini
-from extras.heatmap.layout import lay_out, pieces, place, visible
+from extras.heatmap.layout import lay_out, pieces, place, verdict_of, visible
 from extras.prompts import prompt_for, text_behind
-from extras.runs import read_lines
+from extras.runs import BOTH, kept, read_lines, take_adapters
 from lean_env import Theorem
 
 TOP = 5  # tokens of each model's distribution that are listed
-
-# Who is student and who is teacher at the moments that can be shown.
-ROLES = {"end": ("student", "teacher"), "start": ("base", "base")}
+LEAST = 0.001  # and how likely they must be
+MOST = 8000  # tokens, of all attempts and moments: a page stays below 2 MB
 
 # What a row of rollouts.jsonl must have.
 NEEDED = dict(step=int, name=str, statement=str, text=str, prompt_ids=list, completion_ids=list)
 
 
 def attempts_at(folder, problem=""):
-    """(problem, its rows of rollouts.jsonl by step, the names there are).
+    """(problem, its rows of rollouts.jsonl by step, the problems there are as text).
 
-    problem "": the first of the last step. Errors: ValueError.
+    problem "": where student and teacher differed most. Errors: ValueError.
     """
     path = Path(folder) / "rollouts.jsonl"
-    rows = [row for row in read_lines(path) if is_attempt(row)]
-    if not rows:
+    problems = {}
+    for row in read_lines(path):
+        if all(isinstance(row.get(name), kind) for name, kind in NEEDED.items()):
+            problems.setdefault(row["name"], []).append(row)
+    if not problems:
         raise ValueError(
             f"{path} holds no attempt: train with --algo fd or grpo (sft writes none): "
             f"python train.py --out {folder}"
         )
 
-    if not problem:
-        last_step = rows[-1]["step"]
-        problem = next(row["name"] for row in rows if row["step"] == last_step)
-    names = list_names(rows)
-    own = [row for row in rows if row["name"] == problem]
-    if not own:
+    apart = {name: max(map(difference, rows)) for name, rows in problems.items()}
+    names = sorted(problems, key=apart.get, reverse=True)
+    listing = [f"{len(names)} problems, first where student and teacher differed most:"]
+    for name in names[:20]:
+        marks = [f"step {row['step']} {verdict_of(row)[0]}" for row in problems[name][:9]]
+        listing.append(f"  {apart[name]:5.2f}  {one_line(name)}  {', '.join(marks)}")
+
+    problem = problem or names[0]
+    if problem not in problems:
+        there = ", ".join(map(one_line, names[:20]))
         raise ValueError(
-            f"--problem {visible(problem)}: {path} holds no attempt at it, but at {names}"
+            f"--problem {visible(problem)}: {path} holds no attempt at it, but at {there}"
         )
-    return problem, own, names
+    return problem, problems[problem], "\n".join(listing)
 
 
-def is_attempt(row):
-    """Does a line of the file have what is shown?"""
-    return all(isinstance(row.get(name), kind) for name, kind in NEEDED.items())
+def one_line(name):
+    return visible(name).replace("\n", " ")
 
 
-def list_names(rows):
-    """The problems in one line, those with the most attempts first: they show training."""
-    counts = Counter(row["name"] for row in rows).most_common()
-    names = ", ".join(f"{visible(name)} ({count})" for name, count in counts[:20])
-    if len(counts) > 20:
-        names += f" and {len(counts) - 20} more"
-    return f"{len(counts)} problems (attempts): {names}".replace("\n", " ")
+def recorded(row):
+    """{token: (student's, teacher's log-probability)} when the loss was taken.
+
+    What a tool printed has none; {} without feedback and in runs of older versions.
+    """
+    pairs = enumerate(zip(*row.get("logps", {}).values()))
+    return {t: pair for t, pair in pairs if None not in pair}
+
+
+def difference(row):
+    """How far student and teacher were apart: |p_teacher - p_student|, summed over the tokens."""
+    pairs = recorded(row).values()
+    return sum(abs(math.exp(teacher) - math.exp(student)) for student, teacher in pairs)
 
 
 def prompts_of(policy, config, row):
@@ -78,26 +88,67 @@ def prompts_of(policy, config, row):
     return prompts
 
 
-def examine(policy, config, views, row):
-    """A row of rollouts.jsonl with everything to show.
+def examine(policy, config, state, rows):
+    """Rows of rollouts.jsonl with everything to show, evenly thinned to MOST.
 
-    "tokens": one dict a token, with its text and, per view, d and what both models say.
-    "messages": Lean's, in the order in which they are met. "lines": see lay_out.
+    state: of the run's checkpoint. A moment is a number of steps that were done: the attempts of
+    step 5 were made at the moment 4. "own": the attempt's moment or, where nothing is known of
+    that, the last. "tokens": one dict a token with its "text", {moment: what student and teacher
+    "said"}, and "d", p_teacher - p_student at "own". "messages": Lean's, in the order in which
+    they are met. "lines": see lay_out.
     """
-    student_prompt, teacher_prompt = prompts_of(policy, config, row)
+    longest = max(len(row["completion_ids"]) for row in rows)
+    rows = spread(rows, MOST // longest)
+    attempts = [begin(policy, config, row) for row in rows]
+
+    folders = {step - 1: folder for step, folder in kept(state["folder"].parent).items()}
+    folders[state["step"]] = state["folder"]
+    if not config.get("init"):  # where an --init run starts is not in its folder
+        folders[0] = None
+    for done, folder in spread(sorted(folders.items()), MOST // (longest * len(rows))):
+        roles = ("base", "base")
+        if folder:
+            take_adapters(policy, folder)
+            roles = BOTH
+        for attempt in attempts:
+            job = zip(roles, prompts_of(policy, config, attempt))
+            asked = [ask(policy, *who, attempt["completion_ids"]) for who in job]
+            for token, *said in zip(attempt["tokens"], *asked):
+                token["said"][done] = said
+
+    for attempt in attempts:
+        moments = attempt["tokens"][0]["said"]
+        own = attempt["step"] - 1
+        attempt["own"] = own if own in moments else max(moments)
+        learnt = recorded(attempt)
+        for t, token in enumerate(attempt["tokens"]):
+            token["d"] = 0.0
+            if learnt and t not in learnt:  # a tool printed it
+                token["said"] = {}
+                continue
+            student, teacher = token["said"][attempt["own"]]
+            token["d"] = teacher["p"] - student["p"]
+    return attempts
+
+
+def spread(items, most):
+    """At most so many of a list (at least one), evenly spaced, the last among them."""
+    stride = math.ceil(len(items) / max(most, 1))
+    return items[::-stride][::-1]
+
+
+def begin(policy, config, row):
+    """A row with its messages, its lines, and its tokens with what was recorded of these."""
+    prompt, _ = prompts_of(policy, config, row)
     ids = row["completion_ids"]
-    parts = pieces(policy.tokenizer, ids, student_prompt)
+    parts = pieces(policy.tokenizer, ids, prompt)
 
     # A part "" is a token that ends inside a character.
     texts = [part or policy.tokenizer.decode([i]) for part, i in zip(parts, ids)]
-    tokens = [{"text": visible(text)} for text in texts]
-    for view in views:
-        student, teacher = ROLES[view]
-        student_says = ask(policy, student, student_prompt, ids)
-        teacher_says = ask(policy, teacher, teacher_prompt, ids)
-        for token, of_student, of_teacher in zip(tokens, student_says, teacher_says):
-            d = of_teacher["logp"] - of_student["logp"]
-            token[view] = {"student": of_student, "teacher": of_teacher, "d": d}
+    tokens = [{"text": visible(text), "said": {}} for text in texts]
+    for t, pair in recorded(row).items():
+        known = [{"p": rounded(logp), "top": []} for logp in pair]
+        tokens[t]["said"][row["step"] - 1] = known
 
     where = partial(place, row)
     messages = sorted(row["messages"], key=where)
@@ -110,7 +161,7 @@ def examine(policy, config, views, row):
 def ask(policy, role, prompt, completion):
     """What a role thinks of the T tokens of a completion, one dict each.
 
-    "logp": of the token. "top": [text, probability] of the TOP likeliest at its place.
+    "p": probability of the token. "top": [text, probability] of the TOP likeliest at its place.
     """
     row = ([prompt], [completion], [[True] * len(completion)])
     # The head too: it is trained when the run has no adapters.
@@ -121,7 +172,15 @@ def ask(policy, role, prompt, completion):
 
     said = []
     for logp, top_ids, top_logps in zip((-nll).tolist(), ids.tolist(), logps.tolist()):
-        words = [visible(text_behind(policy.tokenizer, prompt, [i])) for i in top_ids]
-        probabilities = [math.exp(top_logp) for top_logp in top_logps]
-        said.append({"logp": logp, "top": list(zip(words, probabilities))})
+        top = []
+        for i, top_logp in zip(top_ids, top_logps):
+            if rounded(top_logp) >= LEAST:
+                word = text_behind(policy.tokenizer, prompt, [i])
+                top.append([visible(word), rounded(top_logp)])
+        said.append({"p": rounded(logp), "top": top})
     return said
+
+
+def rounded(logp):
+    """A probability to four places, which are enough to see and short to store."""
+    return round(math.exp(logp), 4)

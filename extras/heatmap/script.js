@@ -1,12 +1,29 @@
-// What moves on the heat map's page: the panel, the choices and the keyboard.
+// What moves on the heat map's page: the panel, the choices, the slider and the keyboard.
 const data = JSON.parse(document.getElementById('data').textContent);  // tokens of each attempt
 const main = document.querySelector('main');
 const panel = document.querySelector('.panel');
+const slider = document.querySelector('[type=range]');
 const attempts = [...document.querySelectorAll('.attempt')];
+const cuts = main.dataset.cuts.split(' ').map(Number);
 
-// The number of the chosen attempt (step) or the chosen moment (view).
-function chosen(name) {
-  return document.querySelector(`input[name=${name}]:checked`).value;
+// The chosen attempt: its tokens and its section.
+function chosen() {
+  const n = document.querySelector('[name=step]:checked').value;
+  return [data[n], attempts[n]];
+}
+
+// A moment is a number of steps that were done. Of these something is known:
+function moments(tokens) {
+  return Object.keys(tokens[0].said).map(Number);
+}
+
+function moment() {
+  return moments(chosen()[0])[slider.value];
+}
+
+function difference(token) {
+  const said = token.said[moment()];
+  return said ? said[1].p - said[0].p : 0;
 }
 
 function make(tag, text = '', cls = '') {
@@ -20,6 +37,10 @@ function shown(text) {
   return text.replaceAll('\n', '⏎').replaceAll(' ', '␣');
 }
 
+function signed(d) {
+  return (d < 0 ? '−' : '+') + Math.abs(d).toFixed(2);
+}
+
 // A probability as number and as bar.
 function row(text, p, own) {
   const fill = make('i');
@@ -30,7 +51,7 @@ function row(text, p, own) {
   const left = make('td');
   left.append(make('code', (own ? '▸ ' : '') + shown(text)));
   const right = make('td');
-  right.append(bar, p < .0005 ? p.toExponential(1) : p.toFixed(3));
+  right.append(bar, p.toFixed(3));
 
   const tr = make('tr', '', own ? 'own' : '');
   tr.append(left, right);
@@ -42,49 +63,93 @@ function table(title, token, said) {
   const t = make('table');
   t.append(make('caption', title));
   for (const [text, p] of said.top) t.append(row(text, p, text === token.text));
-  if (!said.top.some(([text]) => text === token.text)) {
-    t.append(row(token.text, Math.exp(said.logp), true));
-  }
+  if (!said.top.some(([text]) => text === token.text)) t.append(row(token.text, said.p, true));
   return t;
 }
 
 // The panel about token t, and a frame around it in the attempt.
 function look(t) {
-  const tokens = data[chosen('step')];
+  const [tokens, section] = chosen();
   const token = tokens[t];
-  const said = token[chosen('view')];
+  const said = token.said[moment()];
 
   main.querySelectorAll('.now').forEach(e => e.classList.remove('now'));
-  const section = attempts[chosen('step')];
   section.querySelectorAll(`[data-t="${t}"]`).forEach(e => e.classList.add('now'));
 
   const head = make('div');
   head.append(make('code', shown(token.text), 'token'), ` token ${+t + 1} of ${tokens.length}`);
+  if (!said) {
+    panel.replaceChildren(head, make('div', 'printed by a tool: not in the loss'));
+    return;
+  }
 
-  const rounded = (Math.round(100 * said.d) / 100 + 0).toFixed(2).replace('-', '−');
-  const number = make('small', `log p_teacher − log p_student = ${rounded}`);
-
-  const factor = Math.exp(Math.min(Math.abs(said.d), 99));
-  const more = said.d > 0 ? 'more' : 'less';
-  const times = factor < 1.05 ? 'as' : `${factor.toFixed(1)} times ${more}`;
-  const words = make('div', `${times} likely to the teacher`);
-
-  const student = table('Student, without the feedback', token, said.student);
-  const teacher = table('Teacher, who read the feedback', token, said.teacher);
-  panel.replaceChildren(head, number, words, student, teacher);
+  const number = make('div', `p_teacher − p_student = ${signed(difference(token))}`);
+  const student = table('Student, without the feedback', token, said[0]);
+  const teacher = table('Teacher, who read the feedback', token, said[1]);
+  panel.replaceChildren(head, number, student, teacher);
+  if (!said[0].top.length) {
+    panel.append(make('small', 'What else they expected was not recorded: --keep-every, or the slider.'));
+  }
 }
 
-// Where the eye should go first.
-function strongest() {
-  const view = chosen('view');
-  const strengths = data[chosen('step')].map(token => Math.abs(token[view].d));
-  look(strengths.reduce((best, strength, t) => strength > strengths[best] ? t : best, 0));
+// What paper has instead of the panel: the tokens that are coloured most.
+function list(tokens) {
+  const paper = document.querySelector('.paper');
+  const head = make('tr');
+  for (const title of ['token', 'p_T − p_S', 'student: p, top five', 'teacher: p, top five']) {
+    head.append(make('th', title));
+  }
+  paper.replaceChildren(make('caption', 'Where they differ most'), head);
+
+  const strong = tokens.filter(token => Math.abs(difference(token)) >= cuts[1]);
+  strong.sort((a, b) => Math.abs(difference(b)) - Math.abs(difference(a)));
+  for (const token of strong.slice(0, 12)) {
+    const tr = make('tr');
+    tr.append(make('td', shown(token.text)), make('td', signed(difference(token))));
+    for (const { p, top } of token.said[moment()]) {
+      const best = top.map(([text, p]) => `${shown(text)} ${p.toFixed(3)}`).join(', ');
+      tr.append(make('td', p.toFixed(3) + (best && `: ${best}`)));
+    }
+    paper.append(tr);
+  }
 }
 
-document.addEventListener('change', () => {
-  main.className = chosen('view');
-  attempts.forEach((section, n) => section.classList.toggle('chosen', n == chosen('step')));
-  strongest();
+// The colours at the slider's moment.
+function paint() {
+  const [tokens, section] = chosen();
+  const now = moment();
+  let name = now == main.dataset.done ? `after step ${now}` : `step ${now + 1}`;
+  if (now == section.dataset.step - 1) name += ', where this attempt was made';
+  main.querySelector('output').textContent = name;
+  slider.setAttribute('aria-valuetext', name);
+
+  for (const element of section.querySelectorAll('.t')) {
+    const d = difference(tokens[element.dataset.t]);
+    const level = Math.sign(d) * cuts.filter(cut => Math.abs(d) >= cut).length;
+    element.className = `t p${level}`;
+  }
+  list(tokens);
+}
+
+// An attempt: first at its own moment, with the panel where the eye should go first.
+function show() {
+  const [tokens, section] = chosen();
+  attempts.forEach(other => other.classList.toggle('chosen', other == section));
+  slider.max = moments(tokens).length - 1;
+  slider.value = moments(tokens).indexOf(+section.dataset.own);
+  paint();
+  const strengths = tokens.map(token => Math.abs(difference(token)));
+  look(strengths.indexOf(Math.max(...strengths)));
+}
+
+main.addEventListener('change', event => {
+  if (event.target.name == 'step') show();
+});
+
+slider.addEventListener('input', () => {
+  const t = main.querySelector('.now').dataset.t;
+  paint();
+  look(t);
 });
 
 for (const happens of ['mouseover', 'focusin', 'click']) {
@@ -94,17 +159,16 @@ for (const happens of ['mouseover', 'focusin', 'click']) {
   });
 }
 
-// Arrows walk from token to token; in the list of steps they do so already.
+// Arrows walk from token to token; in the list of steps and the slider they do so already.
 main.addEventListener('keydown', event => {
   const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   const t = event.target.dataset.t;
   if (!way || t === undefined) return;
-  const section = attempts[chosen('step')];
-  const next = section.querySelector(`[data-t="${+t + way}"][tabindex]`);
+  const next = chosen()[1].querySelector(`[data-t="${+t + way}"][tabindex]`);
   if (next) {
     event.preventDefault();
     next.focus();
   }
 });
 
-strongest();
+show();
