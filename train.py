@@ -120,7 +120,7 @@ class Config:
     # steps between adapters that are kept for eval.py --show, to see with them; 0: none are
     keep_every: int = 0
     # also send the numbers to tensorboard (in OUT/tensorboard), wandb or trackio
-    track: str = ""
+    track: Literal["", "tensorboard", "wandb", "trackio"] = ""
     # auto, wheel, the path of a lean executable, kimina:URL (a server), or dojo:REPO@COMMIT
     lean: str = "auto"
     # a Lake project to check proofs in

@@ -47,8 +47,8 @@ class Progress:
         """Numbers of a step: in NAME.jsonl, and to --track as "NAME/number"."""
         runs.append(self.out / f"{name}.jsonl", {"step": step, **numbers})
         if self.send:
-            single = {k: v for k, v in numbers.items() if isinstance(v, (int, float))}
-            self.send({f"{name}/{k}": v for k, v in single.items()}, step)
+            single = [item for item in numbers.items() if not isinstance(item[1], list)]
+            self.send({f"{name}/{key}": value for key, value in single}, step)
 
     @torch.no_grad()
     def logps(self, rollout, role):

@@ -25,16 +25,13 @@ SECONDS = 2  # between two looks
 def main(cfg):
     """Draw the runs of eval.py's flags until all have had their last step, or a Ctrl-C; once,
     where the output is no terminal."""
-    going_on = True
-    while going_on:
+    while True:
         text, going_on = picture(cfg.runs, shutil.get_terminal_size().columns)
-        if not sys.stdout.isatty():
-            going_on = False
-        if going_on:
-            text = f"\033[H\033[J{text}"  # from the corner on, over what was there
-        print(text, flush=True)
-        time.sleep(SECONDS * going_on)
-    return {}
+        if not going_on or not sys.stdout.isatty():
+            print(text)
+            return {}
+        print(f"\033[H\033[J{text}", flush=True)  # from the corner on, over what was there
+        time.sleep(SECONDS)
 
 
 def picture(folders, width):
@@ -49,7 +46,7 @@ def picture(folders, width):
         rows = read_lines(folder / "log.jsonl")
         done = rows[-1]["step"] if rows else 0
         lines.append(f"{name}: step {done} of {steps}")
-        going_on = going_on or done < steps
+        going_on |= done < steps
 
         for row in read_lines(folder / "valid.jsonl"):
             rows.append({"step": row["step"], METRICS[0]: row.get("pass@1", math.nan)})
@@ -73,7 +70,7 @@ def curves(metric, logs, width):
     last, _ = max(map(max, found.values()))
     high = max(value for points in found.values() for _, value in points)
     margin = max(map(len, logs))
-    cells = max(width - margin - 12, 8)
+    cells = min(max(width - margin - 12, 8), last + 1)
     lines = [f"{metric}   up to {high:.3g}"]
     for name, points in found.items():
         drawn = curve(points, last, cells, high)
@@ -84,12 +81,12 @@ def curves(metric, logs, width):
 def curve(points, last, cells, high):
     """(step, value) pairs, by step, as blocks: `cells` of them for the steps 0 to `last`.
 
-    A block is the value of the last step that falls into it or, where none does, of the next.
-    Example: curve([(0, 0), (2, 4), (3, 8)], 3, 4, 8) is "▁▅▅█".
+    A block is the last value that falls into it or, where none does, the one before. Example:
+    curve([(0, 0), (2, 4), (3, 8)], 3, 4, 8) is "▁▁▅█".
     """
     drawn = ""
     for step, value in points:
-        height = int(8 * max(value, 0) / (high or 1))
-        cell = (step + 1) * cells // (last + 1)
-        drawn = drawn[: max(cell - 1, 0)].ljust(cell, BLOCKS[min(height, 7)])
+        block = BLOCKS[min(int(8 * max(value, 0) / (high or 1)), 7)]
+        cell = step * cells // (last + 1)
+        drawn = drawn[:cell].ljust(cell, (drawn or block)[-1]) + block
     return drawn

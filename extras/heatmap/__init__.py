@@ -31,13 +31,6 @@ SILENCE = (
     "none: this attempt is not in the distillation loss, and the teacher reads the same prompt "
     "as the student"
 )
-NOTE = (
-    "A colour is p_teacher − p_student of the token that was written: how the loss pulls at it. "
-    "The teacher has read the feedback; it is also a slow average of the student, so later in a "
-    "run a colour can tell of its lag. An attempt's own step is as it was recorded when the loss "
-    "was taken; both models' top five, and what they say at other steps, need adapters: those of "
-    "train.py --keep-every, of the checkpoint, and at step 1 the base."
-)
 
 
 def main(cfg):
@@ -54,7 +47,6 @@ def main(cfg):
         "folder": cfg.show,
         "done": state["step"],
         "attempts": examine(policy, config, state, rows),
-        "note": NOTE,
         "silence": SILENCE,
     }
 

@@ -14,7 +14,7 @@ from lean_env import Theorem
 
 TOP = 5  # tokens of each model's distribution that are listed
 LEAST = 0.001  # and how likely they must be
-MOST = 8000  # tokens, of all attempts and moments: a page stays below 2 MB
+MOST = 8000  # tokens times steps, of all attempts: a page stays below 2 MB
 
 # What a row of rollouts.jsonl must have.
 NEEDED = dict(step=int, name=str, statement=str, text=str, prompt_ids=list, completion_ids=list)
@@ -23,12 +23,14 @@ NEEDED = dict(step=int, name=str, statement=str, text=str, prompt_ids=list, comp
 def attempts_at(folder, problem=""):
     """(problem, its rows of rollouts.jsonl by step, the problems there are as text).
 
-    problem "": where student and teacher differed most. Errors: ValueError.
+    problem "": where student and teacher differed most, of the attempts at a step of which they
+    are known in full. Errors: ValueError.
     """
     path = Path(folder) / "rollouts.jsonl"
     problems = {}
     for row in read_lines(path):
         if all(isinstance(row.get(name), kind) for name, kind in NEEDED.items()):
+            row["rank"] = (row["step"] in {1, *kept(folder)}, difference(row))
             problems.setdefault(row["name"], []).append(row)
     if not problems:
         raise ValueError(
@@ -36,12 +38,13 @@ def attempts_at(folder, problem=""):
             f"python train.py --out {folder}"
         )
 
-    apart = {name: max(map(difference, rows)) for name, rows in problems.items()}
-    names = sorted(problems, key=apart.get, reverse=True)
-    listing = [f"{len(names)} problems, first where student and teacher differed most:"]
+    ranks = {name: max(row["rank"] for row in rows) for name, rows in problems.items()}
+    names = sorted(problems, key=ranks.get, reverse=True)
+    listing = [f"{len(names)} problems, first those with the most |p_teacher - p_student|:"]
     for name in names[:20]:
-        marks = [f"step {row['step']} {verdict_of(row)[0]}" for row in problems[name][:9]]
-        listing.append(f"  {apart[name]:5.2f}  {one_line(name)}  {', '.join(marks)}")
+        marks = "".join(verdict_of(row)[0] for row in problems[name])
+        step = problems[name][0]["step"]
+        listing.append(f"  {ranks[name][1]:5.2f}  {one_line(name)}  {marks}  from step {step}")
 
     problem = problem or names[0]
     if problem not in problems:
@@ -91,35 +94,34 @@ def prompts_of(policy, config, row):
 def examine(policy, config, state, rows):
     """Rows of rollouts.jsonl with everything to show, evenly thinned to MOST.
 
-    state: of the run's checkpoint. A moment is a number of steps that were done: the attempts of
-    step 5 were made at the moment 4. "own": the attempt's moment or, where nothing is known of
-    that, the last. "tokens": one dict a token with its "text", {moment: what student and teacher
-    "said"}, and "d", p_teacher - p_student at "own". "messages": Lean's, in the order in which
-    they are met. "lines": see lay_out.
+    state: of the run's checkpoint. Models are named by the step whose attempts they make; those
+    of the checkpoint would make those of the step after it. "own": the attempt's step or, where
+    nothing is known of that, the last. "tokens": one dict a token with its "text", {step: what
+    student and teacher "said"}, and "d", p_teacher - p_student at "own". "messages": Lean's, in
+    the order in which they are met. "lines": see lay_out.
     """
     longest = max(len(row["completion_ids"]) for row in rows)
     rows = spread(rows, MOST // longest)
     attempts = [begin(policy, config, row) for row in rows]
 
-    folders = {step - 1: folder for step, folder in kept(state["folder"].parent).items()}
-    folders[state["step"]] = state["folder"]
+    folders = kept(state["folder"].parent)
+    folders[state["step"] + 1] = state["folder"]
     if not config.get("init"):  # where an --init run starts is not in its folder
-        folders[0] = None
-    for done, folder in spread(sorted(folders.items()), MOST // (longest * len(rows))):
+        folders[1] = None
+    for step, folder in spread(sorted(folders.items()), MOST // (longest * len(rows))):
         roles = ("base", "base")
         if folder:
             take_adapters(policy, folder)
             roles = BOTH
         for attempt in attempts:
-            job = zip(roles, prompts_of(policy, config, attempt))
+            job = zip(roles, attempt["prompts"])
             asked = [ask(policy, *who, attempt["completion_ids"]) for who in job]
             for token, *said in zip(attempt["tokens"], *asked):
-                token["said"][done] = said
+                token["said"][step] = said
 
     for attempt in attempts:
-        moments = attempt["tokens"][0]["said"]
-        own = attempt["step"] - 1
-        attempt["own"] = own if own in moments else max(moments)
+        steps = attempt["tokens"][0]["said"]
+        attempt["own"] = attempt["step"] if attempt["step"] in steps else max(steps)
         learnt = recorded(attempt)
         for t, token in enumerate(attempt["tokens"]):
             token["d"] = 0.0
@@ -138,23 +140,23 @@ def spread(items, most):
 
 
 def begin(policy, config, row):
-    """A row with its messages, its lines, and its tokens with what was recorded of these."""
-    prompt, _ = prompts_of(policy, config, row)
+    """A row with its prompts, messages, lines, and tokens with what was recorded of these."""
+    prompts = prompts_of(policy, config, row)
     ids = row["completion_ids"]
-    parts = pieces(policy.tokenizer, ids, prompt)
+    parts = pieces(policy.tokenizer, ids, prompts[0])
 
     # A part "" is a token that ends inside a character.
     texts = [part or policy.tokenizer.decode([i]) for part, i in zip(parts, ids)]
     tokens = [{"text": visible(text), "said": {}} for text in texts]
     for t, pair in recorded(row).items():
         known = [{"p": rounded(logp), "top": []} for logp in pair]
-        tokens[t]["said"][row["step"] - 1] = known
+        tokens[t]["said"][row["step"]] = known
 
     where = partial(place, row)
     messages = sorted(row["messages"], key=where)
     spots = list(map(where, messages))
     lines = lay_out(f"{row['statement']} := by\n", parts, spots)
-    return row | {"messages": messages, "tokens": tokens, "lines": lines}
+    return row | dict(prompts=prompts, messages=messages, tokens=tokens, lines=lines)
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from extras.heatmap.layout import CUTS, level, verdict_of, visible
-from extras.heatmap.models import difference
 
 
 def render(template, look, **more):
@@ -24,5 +23,4 @@ def render(template, look, **more):
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["visible"] = visible
     environment.globals |= {"level": level, "verdict_of": verdict_of, "cuts": CUTS}
-    first = max(look["attempts"], key=difference)
-    return environment.get_template(template).render(look, first=first, **more)
+    return environment.get_template(template).render(look, **more)

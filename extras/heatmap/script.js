@@ -12,17 +12,17 @@ function chosen() {
   return [data[n], attempts[n]];
 }
 
-// A moment is a number of steps that were done. Of these something is known:
-function moments(tokens) {
+// The models of these steps are known; those of a step make its attempts.
+function steps(tokens) {
   return Object.keys(tokens[0].said).map(Number);
 }
 
-function moment() {
-  return moments(chosen()[0])[slider.value];
+function now() {
+  return steps(chosen()[0])[slider.value];
 }
 
 function difference(token) {
-  const said = token.said[moment()];
+  const said = token.said[now()];
   return said ? said[1].p - said[0].p : 0;
 }
 
@@ -71,7 +71,7 @@ function table(title, token, said) {
 function look(t) {
   const [tokens, section] = chosen();
   const token = tokens[t];
-  const said = token.said[moment()];
+  const said = token.said[now()];
 
   main.querySelectorAll('.now').forEach(e => e.classList.remove('now'));
   section.querySelectorAll(`[data-t="${t}"]`).forEach(e => e.classList.add('now'));
@@ -106,7 +106,7 @@ function list(tokens) {
   for (const token of strong.slice(0, 12)) {
     const tr = make('tr');
     tr.append(make('td', shown(token.text)), make('td', signed(difference(token))));
-    for (const { p, top } of token.said[moment()]) {
+    for (const { p, top } of token.said[now()]) {
       const best = top.map(([text, p]) => `${shown(text)} ${p.toFixed(3)}`).join(', ');
       tr.append(make('td', p.toFixed(3) + (best && `: ${best}`)));
     }
@@ -114,12 +114,11 @@ function list(tokens) {
   }
 }
 
-// The colours at the slider's moment.
+// The colours at the slider's step.
 function paint() {
   const [tokens, section] = chosen();
-  const now = moment();
-  let name = now == main.dataset.done ? `after step ${now}` : `step ${now + 1}`;
-  if (now == section.dataset.step - 1) name += ', where this attempt was made';
+  let name = now() > main.dataset.done ? `after step ${main.dataset.done}` : `step ${now()}`;
+  if (now() == section.dataset.step) name += ', its own';
   main.querySelector('output').textContent = name;
   slider.setAttribute('aria-valuetext', name);
 
@@ -131,12 +130,12 @@ function paint() {
   list(tokens);
 }
 
-// An attempt: first at its own moment, with the panel where the eye should go first.
+// An attempt: first at its own step, with the panel where the eye should go first.
 function show() {
   const [tokens, section] = chosen();
   attempts.forEach(other => other.classList.toggle('chosen', other == section));
-  slider.max = moments(tokens).length - 1;
-  slider.value = moments(tokens).indexOf(+section.dataset.own);
+  slider.max = steps(tokens).length - 1;
+  slider.value = steps(tokens).indexOf(+section.dataset.own);
   paint();
   const strengths = tokens.map(token => Math.abs(difference(token)));
   look(strengths.indexOf(Math.max(...strengths)));
