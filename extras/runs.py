@@ -351,14 +351,14 @@ def read_adapters(policy, folder):
         "adapter_model.safetensors" if policy.rank else "model.safetensors"
     )
     saved = {}
-    if path.is_file():
+    with contextlib.suppress(OSError, SafetensorError):
         for name, tensor in load_file(path).items():
             saved[name.removeprefix("base_model.model.")] = tensor
     names = trained_names(policy)
     ours = {name: p.shape for name, p in zip(names, policy.student)}
     if {name: tensor.shape for name, tensor in saved.items()} != ours:
         raise ValueError(
-            f"{path} is missing or does not fit: use the --model and --lora-rank it was "
+            f"{path} is missing, damaged, or does not fit: use the --model and --lora-rank it was "
             "written with"
         )
     if not all(tensor.isfinite().all() for tensor in saved.values()):

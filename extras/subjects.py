@@ -60,15 +60,15 @@ def instead_of_a_table(cfg):
         from extras import heatmap
 
         return heatmap.main
-    if cfg.watch:
-        from extras import watch
-
-        return watch.main
     if not cfg.model and (cfg.endpoint or not cfg.runs):
         raise ValueError(
             "nothing to evaluate: give a run (python eval.py out/fd), --model tiny, "
             "or --endpoint URL --model NAME"
         )
+    if cfg.watch:
+        from extras import watch
+
+        return watch.main
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
         raise ValueError("--samples must be at least 1 and --max-new-tokens not negative")
     for name in cfg.runs:

@@ -42,7 +42,7 @@ def picture(folders, width):
     going_on = False
     for name in folders:
         folder = Path(name)
-        steps = read_config(folder)["steps"]
+        steps = read_config(folder).get("steps", 0)
         rows = read_lines(folder / "log.jsonl")
         done = rows[-1]["step"] if rows else 0
         lines.append(f"{name}: step {done} of {steps}")

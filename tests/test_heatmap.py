@@ -3,6 +3,7 @@
 Its numbers are computed a second time by other means.
 """
 
+import functools
 import json
 import math
 import re
@@ -18,9 +19,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval as evaluation
+import fd_mini
 import train
 from extras import runs
-from extras.heatmap import layout, models, page as pages, terminal
+from extras.heatmap import layout, models, page as pages
 from feedback import build_prompt
 from lean_env import Theorem
 
@@ -51,6 +53,7 @@ def run(tmp_path_factory):
             warmup=0,
             ema_alpha=0.5,
             ema_every=2,
+            keep_every=2,
         )
     )
 
@@ -97,52 +100,114 @@ class Page(HTMLParser):
             self.attempts[-1].setdefault(int(token["data-t"]), ["", token["class"]])[0] += data
 
 
-def second_opinion(folder, role, prompt, completion):
-    """[T, V] log-probabilities of the completion's places.
-
-    By transformers and PEFT in one plain forward pass.
-    """
+@functools.cache
+def peft_model(adapters):
+    """The base, or with adapters, as transformers and PEFT load it."""
     model = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
-    model = (
-        PeftModel.from_pretrained(model, folder / "ckpt" / role) if role != "base" else model
-    )
+    return PeftModel.from_pretrained(model, adapters) if adapters else model
+
+
+def second_opinion(adapters, prompt, completion):
+    """[T, V] log-probabilities of the completion's places, in one plain forward pass."""
+    model = peft_model(adapters)
     with torch.no_grad():
         logits = model.eval()(torch.tensor([prompt + completion])).logits[0]  # [P + T, V]
     return logits[len(prompt) - 1 : -1].log_softmax(-1)
 
 
-def test_colours_are_the_log_ratio_of_a_direct_forward_pass_and_the_top_five_are_its_largest(
+def models_of(run, step):
+    """The folders of student and teacher that make the attempts of a step of the fixture's run."""
+    folder = {1: None, 2: run / "kept" / "2", 3: run / "ckpt"}[step]
+    return [folder and folder / role for role in ("student", "teacher")]
+
+
+def told_of(row):
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    return tokenizer(f"/- {row['feedback']} -/\n{row['statement']} := by\n")["input_ids"]
+
+
+def test_what_a_run_records_is_what_the_models_that_made_the_attempt_make_of_it(run):
+    apart = 0.0
+    for row in (rows_of(run)[0], rows_of(run)[-1]):
+        ids = row["completion_ids"]
+        prompts = (row["prompt_ids"], told_of(row))
+        for role, prompt, adapters in zip(("student", "teacher"), prompts, models_of(run, row["step"])):
+            logp = second_opinion(adapters, prompt, ids)[range(len(ids)), ids]
+            assert row["logps"][role] == pytest.approx(logp.tolist(), abs=2e-3)
+            later = second_opinion(run / "ckpt" / role, prompt, ids)[range(len(ids)), ids]
+            apart = max(apart, (logp - later).abs().max().item())
+    assert apart > 0.1  # the models have moved since
+
+
+def test_colours_are_the_differences_of_a_direct_forward_pass_and_the_top_five_are_its_largest(
     run,
 ):
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     row = rows_of(run)[-1]
     look = show(run, row["name"])
-    assert [a["step"] for a in look["attempts"]] == [1, 2] and list(look["views"]) == [
-        "end",
-        "start",
-    ]
+    assert [a["step"] for a in look["attempts"]] == [a["own"] for a in look["attempts"]] == [1, 2]
     attempt, ids = look["attempts"][-1], row["completion_ids"]
-    told = tokenizer(f"/- {row['feedback']} -/\n{row['statement']} := by\n")["input_ids"]
+    assert sorted(attempt["tokens"][0]["said"]) == [1, 2, 3]  # base, kept, checkpoint
     moved = 0.0
-    for view, roles in {"end": ("student", "teacher"), "start": ("base", "base")}.items():
-        logps = [
-            second_opinion(run, role, prompt, ids)
-            for role, prompt in zip(roles, (row["prompt_ids"], told))
+    for step in (1, 2, 3):
+        prompts = (row["prompt_ids"], told_of(row))
+        ps = [
+            second_opinion(adapters, prompt, ids).exp()
+            for adapters, prompt in zip(models_of(run, step), prompts)
         ]  # [T, V] each
         for t, token in enumerate(attempt["tokens"]):
-            assert token[view]["d"] == pytest.approx(
-                (logps[1][t, ids[t]] - logps[0][t, ids[t]]).item(), abs=2e-4
-            )
-            moved = max(moved, abs(token[view]["d"] - token["end"]["d"]))
-            for role, logp in zip(("student", "teacher"), logps):
-                top = logp[t].exp().topk(5)
-                assert [p for _, p in token[view][role]["top"]] == pytest.approx(
-                    top.values.tolist(), abs=1e-4
-                )
-                assert token[view][role]["top"][0][0] == tokenizer.decode(
-                    [top.indices[0].item()]
-                )
-    assert moved > 0.1  # the two moments are not the same pair of models
+            if step == attempt["own"]:
+                d = (ps[1][t, ids[t]] - ps[0][t, ids[t]]).item()
+                assert token["d"] == pytest.approx(d, abs=2e-4)
+            for said, p in zip(token["said"][step], ps):
+                top = p[t].topk(5)
+                listed = [value for value in top.values.tolist() if value >= 0.00101]
+                assert [value for _, value in said["top"]][: len(listed)] == pytest.approx(listed, abs=1e-4)
+                assert said["top"][0][0] == tokenizer.decode([top.indices[0].item()])
+                assert said["p"] == pytest.approx(p[t, ids[t]].item(), abs=1e-4)
+            d = token["said"][step][1]["p"] - token["said"][step][0]["p"]
+            moved = max(moved, abs(token["d"] - d))
+    assert moved > 0.05  # the steps are not the same pair of models
+
+
+def test_the_difference_is_minus_the_gradient_of_the_papers_loss_at_the_token_that_was_written():
+    logits = torch.randn(1, 6, requires_grad=True)
+    p = torch.randn(1, 6).softmax(-1)
+    ids = torch.arange(6)[None]  # all of the vocabulary: nothing lies outside the top K
+    fd_mini.topk_cross_entropy(logits, ids, p.log()).sum().backward()
+    assert torch.allclose(p - logits.softmax(-1), -logits.grad, atol=1e-6)
+
+
+def test_a_step_that_was_not_kept_has_its_recorded_colours_and_the_page_begins_with_one_that_was(run, tmp_path):
+    rows = rows_of(run)
+    folder = copy_of(run, tmp_path / "run", *rows)
+    shutil.rmtree(folder / "kept")
+    first = max(rows[:8], key=models.difference)  # at step 1 the base is known
+    look = show(folder)
+    assert look["problem"] == first["name"] and '"0" checked' in look["page"].read_text()
+    look = show(folder, rows[-1]["name"])
+    attempt = look["attempts"][-1]
+    assert attempt["own"] == 2 and sorted(attempt["tokens"][0]["said"]) == [1, 2, 3]
+    for token, q, p in zip(attempt["tokens"], *rows[-1]["logps"].values()):
+        assert token["d"] == pytest.approx(math.exp(p) - math.exp(q), abs=1e-3)
+        assert token["said"][2][0]["top"] == [] and token["said"][3][0]["top"]
+
+    old = [row | {"logps": {}} for row in rows]  # of a version that recorded nothing
+    look = show(copy_of(folder, tmp_path / "old", *old), rows[-1]["name"])
+    assert [a["own"] for a in look["attempts"]] == [1, 3]
+
+
+def test_tokens_that_a_tool_printed_have_no_colour_at_any_step(run, tmp_path):
+    row = rows_of(run)[-1]
+    logps = {role: [None, None, *numbers[2:]] for role, numbers in row["logps"].items()}
+    look = show(copy_of(run, tmp_path / "run", row | {"logps": logps}))
+    tokens = look["attempts"][0]["tokens"]
+    assert [token["said"] for token in tokens[:2]] == [{}, {}] and tokens[2]["said"]
+    page = Page(look["page"].read_text())
+    assert [page.attempts[0][t][1] for t in (0, 1)] == ["t p0"] * 2
+    whole = models.difference(row)
+    lost = sum(abs(math.exp(p) - math.exp(q)) for q, p in list(zip(*row["logps"].values()))[:2])
+    assert models.difference(row | {"logps": logps}) == pytest.approx(whole - lost)
 
 
 def test_the_page_holds_every_token_in_order_with_its_colour_and_its_numbers(run):
@@ -157,14 +222,36 @@ def test_the_page_holds_every_token_in_order_with_its_colour_and_its_numbers(run
             == row["text"]
         )
         for t, token in enumerate(tokens):
-            for view in ("end", "start"):
-                d = token[view]["d"]
-                assert d == pytest.approx(
-                    token[view]["teacher"]["logp"] - token[view]["student"]["logp"], abs=1e-5
-                )
-                stronger = [f for f in (1.1, 2, 5, 20) if math.exp(abs(d)) >= f]
-                assert f"{view}{len(stronger) * (1 if d > 0 else -1)}" in cells[t][1].split()
-    assert "after step 2" in look["note"] and look["note"] in look["page"].read_text()
+            student, teacher = token["said"][str(row["own"])]
+            d = teacher["p"] - student["p"]
+            assert d == pytest.approx(row["tokens"][t]["d"])
+            stronger = [cut for cut in (0.02, 0.1, 0.3, 0.6) if abs(d) >= cut]
+            assert f"p{len(stronger) * (1 if d > 0 else -1)}" in cells[t][1].split()
+    assert "how the loss pulls at it" in look["page"].read_text()
+
+
+def test_a_page_stays_below_two_megabytes(run, tmp_path):
+    row = rows_of(run)[0]
+    long = row | {"prompt_ids": row["prompt_ids"], "completion_ids": row["completion_ids"][:-1] * 60, "logps": {}}
+    long["completion_ids"] = long["completion_ids"][:400]
+    look = show(copy_of(run, tmp_path / "run", *[long] * 40))
+    said = [token["said"] for attempt in look["attempts"] for token in attempt["tokens"]]
+    assert sum(map(len, said)) <= models.MOST and len(look["attempts"]) == 10
+    assert look["page"].stat().st_size < 2e6
+    assert models.spread([1, 2, 3, 4, 5], 2) == [2, 5] and models.spread([1, 2, 3], 0) == [3]
+    assert models.spread([1, 2, 3], 3) == [1, 2, 3]
+
+
+def test_the_list_of_problems_says_what_was_proved_and_how_far_the_models_were_apart(run, tmp_path, capsys):
+    one, other = rows_of(run)[:2]
+    sure = {"student": [math.log(0.9)], "teacher": [math.log(0.1)]}
+    rows = [one | {"status": "proved", "logps": {}}, other | {"step": 2, "logps": sure}, one | {"step": 3, "logps": {}}]
+    show(copy_of(run, tmp_path / "run", *rows), text=True)
+    lines = capsys.readouterr().out.splitlines()[1:3]
+    assert [line.split() for line in lines] == [
+        ["0.80", other["name"], "✗", "from", "step", "2"],
+        ["0.00", one["name"], "✓✗", "from", "step", "1"],
+    ]
 
 
 def test_the_page_needs_nothing_but_itself(run):
@@ -196,49 +283,33 @@ def test_the_keyboard_reaches_every_token_with_one_stop_of_the_tab_key(run):
     assert stops == [
         (t, "0" if t == 0 else "-1") for cells in page.attempts for t in sorted(cells)
     ]
-    assert (
-        sum(attrs.get("type") == "radio" for tag, attrs in page.tags) == 4
-    )  # two attempts, two moments: arrows walk in them by themselves
+    kinds = [attrs.get("type") for tag, attrs in page.tags]
+    # Arrows walk in the two attempts and on the slider by themselves.
+    assert kinds.count("radio") == 2 and kinds.count("range") == 1
 
 
-def test_a_class_is_a_sign_and_a_factor_of_the_legend(run):
-    for factor, strength in {
-        1.05: 0,
-        1.15: 1,
-        1.95: 1,
-        2.05: 2,
-        4.9: 2,
-        5.1: 3,
-        19: 3,
-        21: 4,
-        1e9: 4,
-    }.items():
-        assert (
-            layout.level(math.log(factor)) == strength
-            and layout.level(-math.log(factor)) == -strength
-        )
+def test_a_class_is_a_sign_and_a_difference_of_the_legend(run):
+    for d, strength in {0.0199: 0, 0.021: 1, 0.099: 1, 0.11: 2, 0.29: 2, 0.31: 3, 0.59: 3, 0.61: 4, 1: 4}.items():
+        assert layout.level(d) == strength and layout.level(-d) == -strength
+    # Two tiny numbers, whatever their ratio, are no colour.
+    assert layout.level(0.015 - 0.005) == 0
     legend = re.search(
         r'<div class="legend">(.*?)</div>', show(run)["page"].read_text(), re.DOTALL
     )[1]
     assert (
         re.sub(r"<[^>]*>", " ", legend).split()
-        == "teacher finds it less likely ≥20× 5× 2× 1.1× same 1.1× 2× 5× ≥20× more likely".split()
+        == "p teacher − p student −0.6 −0.3 −0.1 −0.02 0 +0.02 +0.1 +0.3 +0.6".split()
     )
 
 
-def test_strength_and_sign_can_be_told_without_colour(run):
+def test_strength_and_sign_can_be_told_without_colour_and_text_can_be_read_in_the_dark(run):
     page = show(run)["page"].read_text()
-    rules = dict(re.findall(r"\.end \.end(-?\d), \.start \.start\1 \{(.*?)\}", page, re.DOTALL))
-    widths = {
-        int(n): re.search(r"border-(top|bottom): (\d)px", rule).groups()
-        for n, rule in rules.items()
-    }
-    assert {n: side for n, (side, _) in widths.items()} == {
-        n: "top" if n > 0 else "bottom" for n in (-4, -3, -2, -1, 1, 2, 3, 4)
-    }
-    assert [int(widths[n][1]) for n in (1, 2, 3, 4)] == sorted(
-        {int(widths[n][1]) for n in (-1, -2, -3, -4)}
-    )
+    light, dark = page.split("@media screen and (prefers-color-scheme: dark)")
+    rules = [dict(re.findall(r"^ *\.p(-?\d) \{(.*?)\}", part, re.M)) for part in (light, dark)]
+    assert rules[0].keys() == rules[1].keys() == {str(n) for n in (-4, -3, -2, -1, 1, 2, 3, 4)}
+    for n, rule in rules[0].items():
+        side, width = re.search(r"border-(top|bottom): (\d)px", rule).groups()
+        assert (side, int(width)) == ("top" if int(n) > 0 else "bottom", abs(int(n)) + 1)
 
     def luminance(colour):  # WCAG 2.1
         values = [
@@ -248,12 +319,12 @@ def test_strength_and_sign_can_be_told_without_colour(run):
         r, g, b = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
-    for rule in rules.values():
+    for rule in [*rules[0].values(), *rules[1].values()]:
         back, ink = (
             luminance(re.search(rf"(?:^|\s){name}: (#\w+)", rule)[1])
             for name in ("background", "color")
         )
-        assert (max(back, ink) + 0.05) / (min(back, ink) + 0.05) >= 4.5
+        assert (max(back, ink) + 0.05) / (min(back, ink) + 0.05) >= 4.5, rule
 
 
 def test_leans_messages_stand_at_the_line_and_column_that_lean_named(run):
@@ -348,13 +419,11 @@ def test_hostile_text_stays_text(run, tmp_path, capsys):
         "▯", ""
     )  # a token inside a character
     assert shown == text.replace("\x1b", "␛").replace("\u202e", "\ufffd").replace("\n", "⏎")
-    look["attempts"][0]["tokens"][0][
-        "text"
-    ] = evil  # a vocabulary with such a token: it must not end the script that holds it
-    page = Page(pages.as_page(look))
-    assert [tag for tag, _ in page.tags].count("script") == 2 and json.loads(page.scripts[0])[
-        0
-    ][0]["text"] == evil
+    # A vocabulary with such a token: it must not end the script that holds it.
+    look["attempts"][0]["tokens"][0]["text"] = evil
+    page = Page(pages.render("page.html", look))
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert json.loads(page.scripts[0])[0][0]["text"] == evil
     show(folder, text=True)
     printed = capsys.readouterr().out
     assert (
@@ -377,42 +446,54 @@ def test_the_terminal_shows_the_same_attempts_signs_and_numbers(run, capsys):
         + [m["data"].split("\n")[0] for m in attempt["messages"]]
     ):
         assert line in printed
-    strong = [
-        (view, token)
-        for view in ("end", "start")
-        for token in attempt["tokens"]
-        if abs(token[view]["d"]) >= math.log(2)
-    ]
+    strong = [token for token in attempt["tokens"] if abs(token["d"]) >= 0.1]
     assert strong
-    for view, token in strong:
-        d = token[view]["d"]
-        sign = "+" if d > 0 else "-"
-        if abs(d) > math.log(5):
-            sign = "▲" if d > 0 else "▼"
-        assert f"{view:5} {sign} {d:+.2f}" in printed
-    assert "\033[" in terminal.as_text(look, colour=True)
-    assert re.sub(
-        r"\033\[[\d;]*m", "", terminal.as_text(look, colour=True)
-    ) == terminal.as_text(look)
+    for token in strong:
+        sign = "+" if token["d"] > 0 else "-"
+        if abs(token["d"]) >= 0.3:
+            sign = "▲" if token["d"] > 0 else "▼"
+        assert f"  {sign} {token['d']:+.2f}  " in printed
+        for role, said in zip(("student", "teacher"), token["said"][attempt["own"]]):
+            assert f"    {role} {said['p']:.3f}   of" in printed
+    colourful = pages.render("terminal.txt", look, colour=True)
+    assert "\033[" in colourful
+    assert re.sub(r"\033\[[\d;]*m", "", colourful) == pages.render("terminal.txt", look)
 
 
-def test_without_a_name_the_first_problem_of_the_last_step_is_shown_and_the_others_are_named(
+def test_every_sign_stands_below_its_token(run):
+    look = show(run, rows_of(run)[0]["name"], text=True)
+    printed = pages.render("terminal.txt", look).split("=== step ")[1].splitlines()[1:]
+    attempt = look["attempts"][0]
+    at = 0
+    for number, cells in enumerate(attempt["lines"], 1):
+        text = "".join(text for text, _, _ in cells)
+        at = printed.index(f"{number:5} | {text}", at)
+        signs = ""
+        for shown, t, _ in cells:
+            d = 0 if t is None else attempt["tokens"][t]["d"]
+            sign = "▲" if abs(d) >= 0.3 else "+" if abs(d) >= 0.02 else " "
+            signs += (sign if d > 0 else {"▲": "▼", "+": "-"}.get(sign, " ")) * len(shown)
+        if signs.strip():
+            assert printed[at + 1] == f"      | {signs.rstrip()}"
+        for text, _, marks in cells:
+            for n in marks:
+                assert f"^ {attempt['messages'][n]['severity']}: " in "\n".join(printed[at:])
+
+
+def test_without_a_name_the_problem_with_the_largest_differences_is_shown_and_the_others_are_named(
     run, capsys
 ):
     rows = rows_of(run)
     look = show(run)
-    assert look["problem"] == [row["name"] for row in rows if row["step"] == 2][0]
+    assert look["problem"] == max(rows, key=models.difference)["name"]
     printed = capsys.readouterr().out
     assert all(row["name"] in printed for row in rows) and str(look["page"]) in printed
 
 
 def test_an_attempt_without_feedback_is_shown_as_one_that_taught_nothing(run, tmp_path):
-    row = rows_of(run)[0] | {"feedback": None, "status": "timeout", "messages": []}
+    row = rows_of(run)[0] | {"feedback": None, "status": "timeout", "messages": [], "logps": {}}
     look = show(copy_of(run, tmp_path / "run", row))
-    assert all(
-        token["start"]["d"] == pytest.approx(0, abs=1e-6)
-        for token in look["attempts"][0]["tokens"]
-    )  # one model, one prompt
+    assert all(token["d"] == 0 for token in look["attempts"][0]["tokens"])  # one model, one prompt
     assert (
         look["silence"] in look["page"].read_text()
         and "Lean itself failed" in look["page"].read_text()
@@ -432,12 +513,12 @@ def test_the_prompts_are_rebuilt_with_the_header_that_was_recorded_or_not_at_all
             models.prompts_of(policy, config, row | other)
 
 
-def test_a_run_that_started_from_another_offers_only_the_moment_it_knows(run, tmp_path):
-    folder = copy_of(run, tmp_path / "run", rows_of(run)[0])
+def test_a_run_that_started_from_another_offers_only_the_steps_it_knows(run, tmp_path):
+    folder = copy_of(run, tmp_path / "run", rows_of(run)[-1])
     config = json.loads((folder / "config.json").read_text()) | {"init": "out/fd"}
     (folder / "config.json").write_text(json.dumps(config))
     look = show(folder)
-    assert list(look["views"]) == ["end"] and 'value="start"' not in look["page"].read_text()
+    assert sorted(look["attempts"][0]["tokens"][0]["said"]) == [2, 3]
 
 
 def test_a_wrong_name_and_a_missing_run_get_one_line_that_helps(run, tmp_path):

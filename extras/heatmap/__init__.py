@@ -8,7 +8,7 @@ The number behind a colour is
     d_t = p_teacher(y_t | x, F, y_<t) - p_student(y_t | x, y_<t):
 
 what the feedback F makes of the token that was written. It is what pulls at that token: minus the
-gradient of the loss for its logit, but for the probability outside the top K. Where both models
+gradient of the paper's loss for its logit, but for what lies outside the top K. Where both models
 find a token unlikely there is no colour, whatever their ratio.
 
 The step of an attempt is shown as it was: a run records both log-probabilities when it takes its

@@ -7,8 +7,6 @@ from lean.answers import read_answer
 
 # From here on a difference is one class stronger. Classes can be read off a legend, shades cannot.
 CUTS = (0.02, 0.1, 0.3, 0.6)
-PARTIAL = "▯"  # stands for a token that ends inside a character
-NEWLINE = "⏎"  # and for a line's end
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # unicode categories with nothing to see
 
 
@@ -80,8 +78,8 @@ def lay_out(head, parts, spots):
     lines = [[]]
     offset = 0
     for token, part in [(None, head), *enumerate(parts)]:
-        if part == "":
-            lines[-1].append([PARTIAL, token, []])
+        if part == "":  # the token ends inside a character
+            lines[-1].append(["▯", token, []])
 
         for i, char in enumerate(part):
             here = [n for n, spot in enumerate(spots) if spot == offset]
@@ -91,7 +89,7 @@ def lay_out(head, parts, spots):
                 lines[-1][-1][0] += visible(char)
             else:
                 if token is not None:
-                    lines[-1][-1][0] += NEWLINE
+                    lines[-1][-1][0] += "⏎"
                 lines.append([])
             offset += 1
 
