@@ -14,7 +14,7 @@ from lean_env import Theorem
 
 TOP = 5  # tokens of each model's distribution that are listed
 LEAST = 0.001  # and how likely they must be
-MOST = 5000  # tokens times steps, of all attempts: a page stays below 2 MB
+MOST = 6000  # tokens times steps, of all attempts: a page stays below 2 MB
 
 # What a row of rollouts.jsonl must have.
 NEEDED = dict(step=int, name=str, statement=str, text=str, prompt_ids=list, completion_ids=list)
