@@ -19,7 +19,6 @@ from extras.runs import SHOWN, read_config, read_lines
 
 METRICS = ["valid pass@1", *(metric.split(":")[0] for metric in SHOWN)]
 BLOCKS = "▁▂▃▄▅▆▇█"
-SECONDS = 2  # between two looks
 
 
 def main(cfg):
@@ -31,7 +30,7 @@ def main(cfg):
             print(text)
             return {}
         print(f"\033[H\033[J{text}", flush=True)  # from the corner on, over what was there
-        time.sleep(SECONDS)
+        time.sleep(2)
 
 
 def picture(folders, width):

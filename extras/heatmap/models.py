@@ -12,8 +12,6 @@ from extras.prompts import prompt_for, text_behind
 from extras.runs import BOTH, kept, read_lines, take_adapters
 from lean_env import Theorem
 
-TOP = 5  # tokens of each model's distribution that are listed
-LEAST = 0.001  # and how likely they must be
 MOST = 6000  # tokens times steps, of all attempts: a page stays below 2 MB
 
 # What a row of rollouts.jsonl must have.
@@ -135,8 +133,8 @@ def examine(policy, config, state, rows):
 
 def spread(items, most):
     """At most so many of a list (at least one), evenly spaced, the last among them."""
-    stride = math.ceil(len(items) / max(most, 1))
-    return items[::-stride][::-1]
+    count = min(max(most, 1), len(items))
+    return [items[(n + 1) * len(items) // count - 1] for n in range(count)]
 
 
 def begin(policy, config, row):
@@ -163,20 +161,20 @@ def begin(policy, config, row):
 def ask(policy, role, prompt, completion):
     """What a role thinks of the T tokens of a completion, one dict each.
 
-    "p": probability of the token. "top": [text, probability] of the TOP likeliest at its place.
+    "p": probability of the token. "top": [text, probability] of the five likeliest at its place.
     """
     row = ([prompt], [completion], [[True] * len(completion)])
     # The head too: it is trained when the run has no adapters.
     with policy.act_as(role):
         nll, _ = fd_mini.sampled_nll(policy, *row)  # [T]
         hidden, _ = policy.hidden(*row)  # [T, D]
-        ids, logps = fd_mini.teacher_topk(hidden, policy.head, TOP)  # [T, TOP] each
+        ids, logps = fd_mini.teacher_topk(hidden, policy.head, 5)  # [T, 5] each
 
     said = []
     for logp, top_ids, top_logps in zip((-nll).tolist(), ids.tolist(), logps.tolist()):
         top = []
         for i, top_logp in zip(top_ids, top_logps):
-            if rounded(top_logp) >= LEAST:
+            if rounded(top_logp) >= 0.001:  # what is shown has three places
                 word = text_behind(policy.tokenizer, prompt, [i])
                 top.append([visible(word), rounded(top_logp)])
         said.append({"p": rounded(logp), "top": top})

@@ -134,6 +134,8 @@ function paint() {
 function show() {
   const [tokens, section] = chosen();
   attempts.forEach(other => other.classList.toggle('chosen', other == section));
+  const own = document.querySelector('[name=step]:checked').parentElement;
+  own.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   slider.max = steps(tokens).length - 1;
   slider.value = steps(tokens).indexOf(+section.dataset.own);
   paint();
