@@ -21,13 +21,13 @@ import tyro
 from tqdm import tqdm
 
 import fd_mini
-from data import load_theorems, screen
+from data import screen
 from extras import tool_mode
 from extras.attempts import Kept
 from extras.pictures import report
 from extras.prompts import decode, prompt_for
 from extras.stops import run_command
-from extras.subjects import refuse_empty, subjects
+from extras.subjects import subjects, theorems_for
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -249,12 +249,11 @@ class Config:
 
 def main(cfg: Config) -> dict:
     """Print the table, write eval.json and eval.png (extras/pictures.py) -> {name: metrics}"""
-    refuse_empty(cfg)
+    theorems = theorems_for(cfg)
     if cfg.show:
         from extras import heatmap  # not part of a first reading
 
         return heatmap.main(cfg)
-    theorems = load_theorems(cfg.data, cfg.split)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":
         # A statement that this Lean cannot read is named and left out.
