@@ -22,13 +22,13 @@ import tyro
 from tqdm import tqdm
 
 import fd_mini
-from data import load_theorems, screen
+from data import screen
 from extras import tool_mode
 from extras.attempts import Kept
 from extras.pictures import report
 from extras.prompts import decode, prompt_for
 from extras.stops import run_command
-from extras.subjects import instead_of_a_table, subjects
+from extras.subjects import instead_of_a_table, subjects, theorems_for
 from lean.answers import tactics_of
 from lean_env import LeanEnv, Rollout
 
@@ -255,7 +255,7 @@ def main(cfg: Config) -> dict:
     other = instead_of_a_table(cfg)
     if other:  # --show, --watch: not part of a first reading
         return other(cfg)
-    theorems = load_theorems(cfg.data, cfg.split)
+    theorems = theorems_for(cfg)
     env = LeanEnv(lean=cfg.lean, project=cfg.lean_project or None)
     if cfg.data != "toy":
         # A statement that this Lean cannot read is named and left out.

@@ -362,6 +362,11 @@ def prepare(cfg: Config) -> Run:
     ranks.join(cfg.prompts_per_step)
     theorems = imitation.imitable(cfg, load_theorems(cfg.data, "train"))
     valid = flags.validation(cfg)
+    reader = provers.reader(cfg.model)
+    reader.tools = cfg.tools
+    # What is too long for the model is named and left out.
+    theorems = with_room(reader, theorems, cfg.max_new_tokens, cfg.algo == "sft")
+    valid = with_room(reader, valid, cfg.max_new_tokens)
 
     env = None
     if valid or cfg.algo != "sft":
@@ -377,9 +382,6 @@ def prepare(cfg: Config) -> Run:
         source = advisor(cfg.feedback, cfg.feedback_style, generate, cfg.tutor_card)
     policy = provers.load(cfg.model, cfg.lora_rank, cfg.quantize, cfg.seed)
     policy.tools = cfg.tools
-    # What is too long for the model is named and left out.
-    theorems = with_room(policy, theorems, cfg.max_new_tokens, cfg.algo == "sft")
-    valid = with_room(policy, valid, cfg.max_new_tokens)
     if policy.device.type == "cuda":
         memory.fit(cfg, policy)  # prints the memory plan, and takes batch sizes from it
     cfg.micro_tokens = cfg.micro_tokens or 8192

@@ -3,16 +3,24 @@
 import os
 import sys
 
+import lean
+
+if not hasattr(lean, "ROOT"):
+    sys.exit(f"`import lean` finds {lean.__file__}, another package: start in the project's folder")
+
 # Before torch starts: a card's memory in pieces that grow. Keys and values of a batch leave other
 # gaps than training wants, and without this such gaps are lost.
 if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
+interrupted = "interrupted"  # who keeps something says so here
+
+
 def hook(kind, error, trace):
     """A Ctrl-C is no failure: one line, from the first import on."""
     if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -14,9 +14,9 @@ import re
 from functools import partial
 from pathlib import Path
 
+import extras
 from extras import runs
 from extras.neighbour import advisor
-from extras.stops import tell
 from lean_env import Rollout, Verdict
 
 # Flags of eval.py that no attempt depends on; which run it is, its weights say.
@@ -44,6 +44,9 @@ class Kept:
         flags = {name: value for name, value in vars(cfg).items() if name not in FREE}
         self.about = [flags, lean]
         self.used = set()
+        extras.interrupted = (
+            f"interrupted: what was judged is kept in {self.path}, the same command goes on"
+        )
         self.source = advisor(cfg.feedback)
 
     def of(self, subject, roll_out, role):
@@ -75,11 +78,7 @@ class Kept:
         """The value that is kept under this name; where there is none, what make() returns."""
         self.used.add(call)
         if call not in self.rows:
-            try:
-                value = make()
-            except KeyboardInterrupt:
-                tell(f"what was judged is kept in {self.path}: the same command goes on")
-                raise
+            value = make()
             self.file.write(json.dumps({"call": call, "value": value}) + "\n")
             self.file.flush()
             os.fsync(self.file.fileno())

@@ -69,10 +69,11 @@ def completion_of(policy, theorem):
     return ids + [policy.tokenizer.eos_token_id]
 
 
-def with_room(policy, theorems, max_new_tokens, imitated=False):
+def with_room(policy, theorems, max_new_tokens, imitated=False, named=True):
     """The theorems whose prompt leaves room for an attempt, or for the proof that is `imitated`.
 
-    The others are named. ValueError, with advice, when none is left.
+    policy: one, or provers.reader(). The others are named. ValueError, with advice, when none is
+    left.
     """
     good, bad, rooms = [], [], []
     for theorem in theorems:
@@ -102,7 +103,8 @@ def with_room(policy, theorems, max_new_tokens, imitated=False):
     )
     if not good:
         raise ValueError(f"{problem}, the first is {bad[0]}: {advice}")
-    print(f"{problem} and are left out: {first(10, bad)}; {advice}")
+    if named:
+        print(f"{problem} and are left out: {first(10, bad)}; {advice}")
     return good
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import requests
 import torch
@@ -88,10 +89,7 @@ def load(model, rank=32, quantize="auto", seed=0):
         raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
 
     on_gpu = torch.cuda.is_available()
-    folder = str(TOY.get(model))
-    name, style, large = folder, "plain", False
-    if model not in TOY:
-        name, style, folder, large = find(model, on_gpu)
+    name, style, folder, large = find(model, on_gpu)
     if quantize == "auto" and large and rank > 0:
         quantize = "nf4"
     for talker in TALKERS:
@@ -226,15 +224,30 @@ def hub_answers():
         return False
 
 
-def find(name, on_gpu):
+def reader(model):
+    """What prompts of a policy are made with, without its weights."""
+    _, style, folder, _ = find(model, torch.cuda.is_available(), weights=False)
+    config = read(AutoConfig, folder).get_text_config()
+    return SimpleNamespace(
+        style=style,
+        tokenizer=read(AutoTokenizer, folder),
+        max_positions=config.max_position_embeddings,
+    )
+
+
+def find(name, on_gpu, weights=True):
     """A name or a folder -> (hub id or folder, prompt style, folder with the files, is it large?).
 
     A folder is prompted by its chat template or, without one, as the tiny prover is. Files come
     from the hub when it answers, from the local cache otherwise; what is taken is printed
-    before the weights. ValueError in one line, before anything large is moved.
+    before the weights. ValueError in one line, before anything large is moved. Without `weights`
+    nothing large is moved, and what is taken is not printed yet.
     """
+    if name in TOY:
+        folder = str(TOY[name])
+        return folder, "plain", folder, False
     if Path(name).is_dir():
-        return find_folder(name, on_gpu)
+        return find_folder(name, on_gpu, weights)
     hub_id, revision, style, billions, meaning = resolve(name)
     if billions and billions > 4 and not on_gpu:
         print(f"model: {hub_id} @ {revision} · prompt style {style}\n  {meaning}")
@@ -250,11 +263,13 @@ def find(name, on_gpu):
         large = check_size(hub_id, folder, on_gpu)
         if not style:
             style = "chat" if has_template(folder) else "fence"
-        source = "from the hub" if online else "from the local cache"
-        print(
-            f"model: {hub_id} @ {revision} · prompt style {style} · {source}\n  {meaning}"
-        )
-        return hub_id, style, fetch_weights(hub_id, fetch), large
+        if weights:
+            source = "from the hub" if online else "from the local cache"
+            print(
+                f"model: {hub_id} @ {revision} · prompt style {style} · {source}\n  {meaning}"
+            )
+            folder = fetch_weights(hub_id, fetch)
+        return hub_id, style, folder, large
     except (OSError, HTTPError) as error:  # missing files; a connection that broke
         if online:
             reason = str(error).strip().splitlines()[0]
@@ -268,14 +283,15 @@ def find(name, on_gpu):
         raise ValueError(message) from error
 
 
-def find_folder(name, on_gpu):
+def find_folder(name, on_gpu, weights):
     """find() for a local folder."""
     try:
         large = check_size(name, name, on_gpu)
         style = "chat" if has_template(name) else "plain"
     except OSError as error:
         raise ValueError(f"cannot load {name!r}: {error}") from error
-    print(f"model: {name} · prompt style {style}", flush=True)
+    if weights:
+        print(f"model: {name} · prompt style {style}", flush=True)
     return name, style, name, large
 
 

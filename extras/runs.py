@@ -176,24 +176,22 @@ def load_run(folder, role, quantize):
 
     ValueError when there is no run.
     """
-    refuse_no_run(folder)
-    out = Path(folder)
-    config = OLDER | read_config(out)
+    config = flags_of(folder)
     policy = provers.load(
         config["model"], config["lora_rank"], quantize, config["seed"]
     )
-    check_base(policy, out)
-    restore(out, policy, [role])
+    check_base(policy, folder)
+    restore(folder, policy, [role])
     return policy, config
 
 
-def refuse_no_run(folder):
-    """ValueError where there is no run that could be read."""
+def flags_of(folder):
+    """The flags of a run, as a dict. ValueError where there is none that could be read."""
     if not find_checkpoints(folder):
         raise ValueError(
             f"{folder} holds no run with a checkpoint. Train one: python train.py --out {folder}"
         )
-    read_config(Path(folder))
+    return OLDER | read_config(Path(folder))
 
 
 # --- checkpoints

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data import report_overlap
+from data import load_theorems, report_overlap
 from extras import attempts, flags, provers, runs, served
 from extras.neighbour import advisor
 from extras.prompts import with_room
@@ -23,6 +23,13 @@ class Subject:
     theorems: list
 
 
+def fitting(cfg, policy, theorems, config=runs.OLDER, named=True):
+    """(the longest attempt, the theorems with room for it), with a run's flags. Sets .tools"""
+    policy.tools = cfg.tools or config["tools"]
+    limit = cfg.max_new_tokens or config["max_new_tokens"]
+    return limit, with_room(policy, theorems, limit, named=named)
+
+
 def subjects(cfg, theorems):
     """The model of eval.py's flags and its runs, loaded one after another."""
     suffix = attempts.suffix(cfg)
@@ -34,26 +41,21 @@ def subjects(cfg, theorems):
         policy = provers.load(
             cfg.model, quantize=cfg.quantize
         )  # fresh adapters do nothing
-        policy.tools = cfg.tools
-        limit = cfg.max_new_tokens or 80
-        fitting = with_room(policy, theorems, limit)
-        yield Subject(cfg.model + suffix, policy, None, limit, fitting)
+        room = fitting(cfg, policy, theorems, named=False)
+        yield Subject(cfg.model + suffix, policy, None, *room)
 
     for name in cfg.runs:
         policy, config = runs.load_run(name, cfg.who, cfg.quantize)
         if "toy" not in (cfg.data, config["data"]):
             report_overlap(config["data"], theorems)
-        policy.tools = cfg.tools or config.get("tools", False)
-        limit = cfg.max_new_tokens or config["max_new_tokens"]
-        fitting = with_room(policy, theorems, limit)
-        yield Subject(name + suffix, policy, None, limit, fitting)
+        room = fitting(cfg, policy, theorems, config, named=False)
+        yield Subject(name + suffix, policy, None, *room)
 
 
 def instead_of_a_table(cfg):
     """The function that does what --show or --watch asks for; None for a table.
 
-    ValueError when eval.py's flags name nobody, no attempt, or what they do not go with; all
-    that can be told before anything slow. Fills in --out.
+    ValueError when eval.py's flags name nobody, or what they do not go with.
     """
     flags.refuse_unused_in_eval(cfg)
     if cfg.show:
@@ -69,9 +71,23 @@ def instead_of_a_table(cfg):
         from extras import watch
 
         return watch.main
+
+
+def theorems_for(cfg):
+    """The theorems of eval.py's flags, after all that can be told without Lean and weights.
+
+    ValueError for no attempt, or when no prompt has room; prompts that have none are named. Fills
+    in --out.
+    """
     if cfg.samples < 1 or cfg.max_new_tokens < 0:
         raise ValueError("--samples must be at least 1 and --max-new-tokens not negative")
-    for name in cfg.runs:
-        runs.refuse_no_run(name)
+    configs = [runs.flags_of(name) for name in cfg.runs]
     attempts.place(cfg)
+
+    theorems = load_theorems(cfg.data, cfg.split)
+    if cfg.model and not cfg.endpoint:
+        configs.append(runs.OLDER | {"model": cfg.model})
+    for config in configs:
+        fitting(cfg, provers.reader(config["model"]), theorems, config)
     advisor(cfg.feedback)  # an endpoint that cannot be reached ends it here
+    return theorems

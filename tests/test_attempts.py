@@ -45,7 +45,7 @@ def whole(request, few, tmp_path_factory):
     return settings, results
 
 
-def test_what_was_judged_before_a_stop_is_not_made_again_and_the_end_is_the_same(tmp_path, whole, monkeypatch, capfd):
+def test_what_was_judged_before_a_stop_is_not_made_again_and_the_end_is_the_same(tmp_path, whole, monkeypatch):
     settings, results = whole
     per_sample = 2 if settings["feedback"] else 1
     real = evaluation.roll_out
@@ -63,7 +63,6 @@ def test_what_was_judged_before_a_stop_is_not_made_again_and_the_end_is_the_same
     for _ in stops:
         with pytest.raises(KeyboardInterrupt):
             evaluation.main(Config(**cfg))
-    assert "what was judged is kept in" in capfd.readouterr().err
     assert same(evaluation.main(Config(**cfg)), results)
     assert len(calls) == 3 * per_sample + len(stops)  # none twice, but for the three that were stopped
     assert not (tmp_path / "attempts.jsonl").exists()
@@ -125,7 +124,7 @@ def test_a_real_signal_keeps_the_attempts(tmp_path, few, number):
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0 and "Traceback" not in err
     if number == signal.SIGINT:
-        assert "interrupted" in err  # and where it is kept, unless the signal came between two calls
+        assert f"interrupted: what was judged is kept in {store}, the same command goes on" in err
     with store.open("a") as file:
         file.write('{"call": "torn", "val')  # as kill -9 inside a write
     rows = [json.loads(line) for line in store.read_text().splitlines()[:-1] if line]
@@ -133,6 +132,26 @@ def test_a_real_signal_keeps_the_attempts(tmp_path, few, number):
     resumed = evaluation.main(Config(out=str(tmp_path), **settings))
     if number == signal.SIGINT:
         assert same(resumed, evaluation.main(Config(out=str(tmp_path / "whole"), **settings)))
+
+
+@pytest.mark.parametrize("where", ["total_entropy", "confidence", "subjects", "report"])
+def test_a_ctrl_c_between_two_calls_says_what_is_kept_as_well(tmp_path, few, where):
+    """A real SIGINT, that comes when the line of an evaluation named here is reached."""
+    script = f"""
+import os, signal, sys
+import eval
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+real = eval.{where}
+eval.{where} = interrupt
+sys.argv = ["eval.py", "--model", "tiny", "--data", {few!r}, "--samples", "2", "--max-new-tokens", "8", "--out", {str(tmp_path)!r}]
+eval.run_command("eval.py", eval.main, eval.Config, "")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    store = tmp_path / "attempts.jsonl"
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert f"interrupted: what was judged is kept in {store}, the same command goes on" in done.stderr
+    assert len(store.read_text().splitlines()) == (0 if where == "subjects" else 2)
 
 
 # --- where an evaluation is written

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 import torch
-from test_fd_mini import FAMILIES, shake, write_model
+from tests.test_fd_mini import FAMILIES, shake, write_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 

@@ -5,7 +5,7 @@ They must sample what plain decoding samples.
 
 import pytest
 import torch
-from test_fd_mini import FAMILIES, shake, write_model
+from tests.test_fd_mini import FAMILIES, shake, write_model
 from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
 import fd_mini as fm

@@ -191,7 +191,7 @@ def cuda_without_cuda():
 @pytest.fixture(params=["llama", "qwen2", "qwen3"])
 def on_cuda(request, cuda_without_cuda):
     """A policy whose tensors say that they are on a card; whoever mixes devices raises. No gradients."""
-    from test_fd_mini import FAMILIES, SHAPE
+    from tests.test_fd_mini import FAMILIES, SHAPE
 
     config = FAMILIES[request.param][0](**SHAPE)
     with FakeTensorMode(), dry_run.Count() as count, torch.no_grad():

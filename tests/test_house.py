@@ -1,8 +1,10 @@
 """The house stands as docs/architecture.md draws it: who may import whom, and names that pages quote."""
 import ast
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,32 @@ def test_the_front_page_is_short():
     assert len(lines) <= 200 and all(len(line) <= 200 or line.startswith("|") for line in lines)
     for page in (ROOT / "docs").glob("*.md"):
         assert f"docs/{page.name}" in "\n".join(lines) or page.name in ("reading.md", "architecture.md"), page
+
+
+# --- somebody else's packages
+
+
+def foreign(folder, room):
+    """A folder with another package of this name."""
+    (folder / room).mkdir()
+    (folder / room / "__init__.py").write_text("def try_import(name): ...\n")
+    return os.environ | {"PYTHONPATH": f"{folder}:{ROOT}"}
+
+
+@pytest.mark.parametrize("room", ["extras", "lean", "data", "toy"])
+def test_another_package_of_a_rooms_name_is_named_in_one_line(tmp_path, room):
+    env = foreign(tmp_path, room)
+    for command in (["-m", "train"], ["-m", "eval"], ["-c", f"import sys; sys.path += [{str(ROOT)!r}]; import train"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith(f"`import {room}` finds {tmp_path / room / '__init__.py'}, another package: start in ")
+
+
+@pytest.mark.parametrize("room", ["extras", "experiments", "tests"])
+def test_scripts_find_their_own_rooms_whatever_else_is_on_the_path(tmp_path, room):
+    """From another folder by their path, from their own by `-m`: the project comes first."""
+    env = foreign(tmp_path, room)
+    for command, cwd in ((["ROOT/train.py", "--steps", "0"], tmp_path), (["-m", "toy.warm_up", "--steps", "0"], ROOT), (["-m", "bench.faults", "--help"], ROOT)):
+        argv = [sys.executable, *(part.replace("ROOT", str(ROOT)) for part in command)]
+        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr and ("must be above 0" in done.stderr or "invocations" in done.stdout)

@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -194,6 +195,32 @@ def test_a_row_that_is_too_long_is_named_before_the_start_and_the_run_goes_on(tm
     assert steps == [1, 2, 3]
     results = evaluation.main(evaluation.Config(model="tiny", data=data, samples=1, out=str(tmp_path / "eval")))
     assert results["tiny"]["problems"] == 2
+    assert capsys.readouterr().out.count("1 of 3 theorems do not fit") == 1  # before Lean, and not once more
     with pytest.raises(SystemExit, match="--max-new-tokens 511 takes the room"):
         train.main([*flags[:-4], "--max-new-tokens", "511", "--out", str(tmp_path / "b")])
     assert not (tmp_path / "b").exists()
+
+
+def test_prompts_are_made_before_lean_starts_and_weights_are_read(tmp_path, capsys, tiny):
+    """Folders with a config and a tokenizer, and weights that are no weights; and there is no such Lean."""
+    data = write(tmp_path / "mine.jsonl", THEOREM, theorem_of(tiny, 450))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(fd_mini.TINY / name, folder)
+    (folder / "model.safetensors").write_text("torn")
+    run = tmp_path / "run"  # a run of that model whose longest attempt leaves no room
+    (run / "ckpt").mkdir(parents=True)
+    (run / "ckpt" / "state.pt").write_text("torn")
+    (run / "config.json").write_text(json.dumps({"algo": "fd", "model": str(folder), "max_new_tokens": 511}))
+    how = dict(data=data, lean=str(tmp_path / "no-lean"), out=str(tmp_path / "out"))
+
+    for flags in (dict(model=str(folder), max_new_tokens=511), dict(runs=(str(run),))):
+        with pytest.raises(ValueError, match="2 of 2 theorems do not fit into the model's 512 positions.*--max-new-tokens 511 takes the room"):
+            evaluation.main(evaluation.Config(**how, **flags))
+        assert "model:" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no-lean"):
+        evaluation.main(evaluation.Config(model=str(folder), max_new_tokens=80, **how))
+    assert "1 of 2 theorems do not fit" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--max-new-tokens 511 takes the room"):
+        train.main(["--model", str(folder), "--data", data, "--lean", how["lean"], "--eval-every", "0", "--max-new-tokens", "511", "--out", how["out"]])
