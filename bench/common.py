@@ -5,7 +5,6 @@ import platform
 import resource
 import sys
 import time
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -33,19 +32,11 @@ def machine(*packages):
         except PackageNotFoundError:
             names.append(f"{package} not installed: pip install {package}")
 
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-    )
+    device = "no CUDA device"
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
     python = f"python {platform.python_version()}, {torch.get_num_threads()} thread(s)"
     return f"{', '.join(names)}, {python}; {device}"
-
-
-@contextmanager
-def timed(device, seconds, name):
-    """Adds to seconds[name] what passes until all that was asked of the device is done."""
-    start = now(device)
-    yield
-    seconds[name] = seconds.get(name, 0) + now(device) - start
 
 
 def now(device):

@@ -18,12 +18,6 @@ from bench.common import machine
 from tests import storms
 
 
-def report(name, found, wrong):
-    """Prints what a storm found -> how much of it is `wrong`, the names of lists in it."""
-    print(f"{name}: {found}", flush=True)
-    return sum(len(found[key]) for key in wrong)
-
-
 def main(
     invocations: int = 400,
     interruptions: int = 200,
@@ -40,18 +34,20 @@ def main(
     """
     torch.set_num_threads(1)
     print(machine("transformers"))
+    table = {
+        "invocations": (storms.storm_of_invocations, invocations),
+        "interruptions": (storms.storm_of_interruptions, interruptions),
+        "endpoint": (storms.storm_of_faults, endpoint),
+    }
     faults = 0
     with tempfile.TemporaryDirectory() as folder:
-        if invocations > 0:
-            found = storms.storm_of_invocations(f"{folder}/a", invocations, seed)
-            wrong = "traceback silent hung wordy leaked".split()
-            faults += report("invocations", found, wrong)
-        if interruptions > 0:
-            found = storms.storm_of_interruptions(f"{folder}/b", interruptions, seed)
-            faults += report("interruptions", found, ["lost"])
-        if endpoint > 0:
-            found = storms.storm_of_faults(Path(folder) / "c", endpoint, seed)
-            faults += report("endpoint", found, ["foreign", "lost"])
+        for name, (storm, count) in table.items():
+            if count > 0:
+                found = storm(Path(folder) / name, count, seed)
+                print(f"{name}: {found}", flush=True)
+                # What went wrong is in lists.
+                lists = [value for value in found.values() if isinstance(value, list)]
+                faults += sum(map(len, lists))
     sys.exit(1 if faults else 0)
 
 

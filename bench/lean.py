@@ -5,7 +5,7 @@
 The proofs are the toy's test set's references. `--single`: how many of them are also checked in a
 process each; the rate is what counts. Prints one line each, then the ratio; exits 1 when a
 reference is not proved. Then whole files (tool mode), which always have a process each:
-`check_files` against a loop of `check_file`.
+several at a time against one at a time.
 """
 
 import sys
@@ -44,16 +44,11 @@ def main(proofs: int = 256, single: int = 64, files: int = 32, workers: int = 2)
         workers: Lean processes at a time.
     """
     at_least_one(proofs=proofs, single=single, files=files, workers=workers)
-    jobs = []
-    texts = []
-    for theorem in load_theorems("toy", "test")[:proofs]:
-        jobs.append((theorem, theorem.proof))
-        texts.append((theorem, f"{theorem.statement} := {theorem.proof}\n"))
+    theorems = load_theorems("toy", "test")[:proofs]
+    jobs = [(theorem, theorem.proof) for theorem in theorems]
+    texts = [(theorem, f"{theorem.statement} := {proof}\n") for theorem, proof in jobs]
     env = LeanEnv(workers=workers)
     print(env.describe(), f"| {len(jobs)} proofs, {workers} workers")
-
-    def one_by_one(texts):
-        return [env.check_file(*text) for text in texts]
 
     batched = measure("batched", "proofs", env.check, jobs)
     env.batch = 1
@@ -61,7 +56,8 @@ def main(proofs: int = 256, single: int = 64, files: int = 32, workers: int = 2)
     print(f"{'ratio':>17}: {batched / alone:7.1f}")
 
     together = measure("check_files", "files", env.check_files, texts[:files])
-    apart = measure("one by one", "files", one_by_one, texts[:files])
+    env.workers = 1
+    apart = measure("one by one", "files", env.check_files, texts[:files])
     print(f"{'ratio':>17}: {together / apart:7.1f}")
 
 

@@ -1,13 +1,12 @@
 """Time and peak memory of the loss: fd_mini's chunked head with the teacher's top 25 against all of
 the vocabulary at once.
 
-    python -m bench.loss    # on the CPU, and on CUDA when there is one (not yet run on CUDA)
+    python -m bench.loss    # on CUDA when there is one (not yet run on CUDA), else on the CPU
     python -m bench.loss --tokens 4096 --vocabularies 102400 --width 256
 
-Four ways from hidden states [N, D] of student and teacher and a frozen head [V, D] to the gradient
+Three ways from hidden states [N, D] of student and teacher and a frozen head [V, D] to the gradient
 for the student's:
   plain     KL(teacher || student) over all of V: both logits held, log-softmax in fp32, autograd
-  TRL       the same divergence by TRL's GKD loss (beta 0), where `trl` can be imported
   chunked   fd_mini.teacher_topk and fd_mini.linear_topk_cross_entropy
   + stats   the same with what the training log shows (entropy, KL, overlap), as training runs it
 Each runs in a process of its own. Memory is what a run adds to what was there before: on CUDA the
@@ -33,40 +32,26 @@ from bench.common import machine, now, peak_bytes
 from extras.flags import at_least_one
 from extras.stops import in_one_line
 
-try:
-    from trl.experimental.gkd import GKDTrainer
-except ImportError:
-    GKDTrainer = None
-
-# Copies of [N, V] in fp32 at the peak, as measured on a CPU: to leave out what would not fit.
-COPIES = {"plain": 7.5, "TRL": 9.5, "chunked": 0, "+ stats": 0}
+# Copies of [N, V] in fp32 that the plain way has at its peak, as measured on a CPU.
+COPIES = 7.5
 
 
 def run(way, student, teacher, weight):
     """Leaves the gradient in student.grad. student, teacher [N, D], weight [V, D]."""
-    if way in ("chunked", "+ stats"):
-        ids, logps = fd_mini.teacher_topk(teacher, weight, 25)  # [N, 25] each
-        targets = (student, weight, ids, logps)
-        if way == "chunked":
-            loss = fd_mini.linear_topk_cross_entropy(*targets)  # [N]
-        else:
-            loss, _ = fd_mini.linear_topk_cross_entropy(*targets, with_stats=True)
-        loss.sum().backward()
-        return
-
-    with torch.no_grad():
-        teacher_logits = F.linear(teacher, weight)  # [N, V]
-    student_logits = F.linear(student, weight)  # [N, V]
-    if way == "TRL":
-        jsd = GKDTrainer.generalized_jsd_loss
-        loss = jsd(
-            student_logits[None], teacher_logits[None], beta=0.0, reduction="sum"
-        )
-    else:
+    if way == "plain":
+        with torch.no_grad():
+            teacher_logits = F.linear(teacher, weight)  # [N, V]
+        student_logits = F.linear(student, weight)  # [N, V]
         p = teacher_logits.float().log_softmax(-1)
         q = student_logits.float().log_softmax(-1)
         loss = F.kl_div(q, p, log_target=True, reduction="sum")
-    loss.backward()
+    else:
+        ids, logps = fd_mini.teacher_topk(teacher, weight, 25)  # [N, 25] each
+        targets = (student, weight, ids, logps)
+        loss = fd_mini.linear_topk_cross_entropy(*targets, with_stats=way == "+ stats")
+        if way == "+ stats":
+            loss, _ = loss
+    loss.sum().backward()
 
 
 def measure(way, device, vocabulary, tokens, width, repeats):
@@ -96,36 +81,24 @@ def measure(way, device, vocabulary, tokens, width, repeats):
     return min(seconds), peak_bytes(device) - before
 
 
-def in_fresh_process(*args):
-    """What measure(*args) returns; None where it failed (out of memory, most likely)."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(measure, *args).result()
-        except Exception:
-            return None
-
-
 def compare(device, vocabulary, tokens, *rest):
-    """Prints a line for each way."""
+    """Prints a line for each way, each in a process of its own."""
+    free = psutil.virtual_memory().available
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    need = COPIES * 4 * tokens * vocabulary
     plain = (math.nan, math.nan)
-    for way, copies in COPIES.items():
-        if way == "TRL" and GKDTrainer is None:
-            continue
-
-        need = copies * 4 * tokens * vocabulary
-        free = psutil.virtual_memory().available
-        if device.type == "cuda":
-            free = torch.cuda.mem_get_info()[0]
-        text = f"left out: needs {need / 2**30:.0f} GiB, {free / 2**30:.0f} are free"
-        if need < 0.9 * free:
-            text = "failed"
-            result = in_fresh_process(way, device, vocabulary, tokens, *rest)
-            if result:
-                if way == "plain":
-                    plain = result
-                seconds, size = result
-                text = f"{seconds:9.2f}{size / 2**20:9.0f}"
-                text += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"
+    for way in ("plain", "chunked", "+ stats"):
+        if way == "plain" and need > 0.9 * free:
+            text = f"left out: needs {need / 2**30:.0f} GiB, {free / 2**30:.0f} are free"
+        else:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                job = pool.submit(measure, way, device, vocabulary, tokens, *rest)
+            seconds, size = job.result()
+            if way == "plain":
+                plain = seconds, size
+            text = f"{seconds:9.2f}{size / 2**20:9.0f}"
+            text += f"{seconds / plain[0]:8.2f}{size / plain[1]:8.3f}"
         print(f"{vocabulary:8}{tokens:8}  {way:10}{text}", flush=True)
 
 
@@ -134,7 +107,6 @@ def main(
     tokens: tuple[int, ...] = (512, 1024, 2048, 4096),
     width: int | None = None,
     repeats: int = 2,
-    device: Literal["cpu", "cuda"] | None = None,
 ):
     """Time and memory of the loss.
 
@@ -143,21 +115,18 @@ def main(
         tokens: sizes of N.
         width: D; None: 256 on the CPU, 4096 on CUDA.
         repeats: runs of each, the best is kept.
-        device: None: both, where there are both.
     """
     at_least_one(vocabularies=min(vocabularies, default=0), tokens=min(tokens, default=0))
     at_least_one(width=width, repeats=repeats)
-    print(machine("trl"))
-
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for name in [device] if device else devices:
-        d = width or (4096 if name == "cuda" else 256)
-        print(f"\n{name}, D = {d}, best of {repeats}")
-        titles = f"{'V':>8}{'tokens':>8}  {'way':10}{'seconds':>9}{'MiB':>9}{'time':>8}"
-        print(f"{titles}{'memory':>8}  (ratios to plain)")
-        for vocabulary in vocabularies:
-            for count in tokens:
-                compare(torch.device(name), vocabulary, count, d, repeats)
+    print(machine())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    width = width or (4096 if device.type == "cuda" else 256)
+    print(f"\n{device}, D = {width}, best of {repeats}")
+    titles = f"{'V':>8}{'tokens':>8}  {'way':10}{'seconds':>9}{'MiB':>9}{'time':>8}"
+    print(f"{titles}{'memory':>8}  (ratios to plain)")
+    for vocabulary in vocabularies:
+        for count in tokens:
+            compare(device, vocabulary, count, width, repeats)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,22 @@
 """One whole FD step and one whole GRPO step: sampling, loss, optimiser. No Lean and no feedback
 endpoint: stubs give the verdicts and the advice, so that only the model is timed.
 
-    python -m bench.step                 # the shipped tiny prover, beside TRL's trainers
-    python -m bench.step --cuda          # DeepSeek-Prover-V1.5's exact shape, random weights in NF4
-    python -m bench.step --cuda --small  # the same code scaled down, on whatever device there is
+    python -m bench.step            # the shipped tiny prover, beside TRL's trainers
+    python -m bench.step --cuda --prompts 8 --new-tokens 2048 --batch 8 --micro-tokens 8192
 
-(--cuda without --small is not yet run.) TRL's nearest, where `trl` can be imported: GKDTrainer
-(on-policy, forward KL over the full vocabulary, the base as its teacher, no feedback in its prompt)
-beside FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA rank and
-longest completion, each best of two steps after a first one. With --cuda no row ever stops (the
-worst case), so that lengths are known; prompts have 256 tokens, the teacher's 512. The random model
-is written to a temporary folder (13 GiB) and loaded like any other. Peak memory should stay below
-22 GiB.
+The second: DeepSeek-Prover-V1.5's exact shape, random weights in NF4 (not yet run); where there is
+no CUDA device, a small shape with the same code. TRL's nearest, where `trl` can be imported:
+GKDTrainer (on-policy, forward KL over the full vocabulary, the base as its teacher, no feedback in
+its prompt) beside FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA
+rank and longest completion, each best of two steps after a first one. With --cuda no row ever stops
+(the worst case), so that lengths are known; prompts have 256 tokens, the teacher's 512. The random
+model is written to a temporary folder (13 GiB) and loaded like any other. Peak memory should stay
+below 22 GiB.
 """
 
 import contextlib
 import io
 import math
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,15 +24,10 @@ from functools import partial
 
 import torch
 import tyro
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    TrainerCallback,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, TrainerCallback
 
 import fd_mini
-from bench.common import TINY, machine, number_prompts, peak_bytes, random_prover, timed
+from bench.common import TINY, machine, now, number_prompts, peak_bytes, random_prover
 from data import load_theorems
 from extras import provers
 from extras.flags import at_least_one
@@ -65,70 +59,48 @@ TRL_CONFIG = {
 
 # --- ours
 def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
-    """One step as train.py takes it. -> (seconds of each phase, sampled tokens)"""
-    seconds = {}
-    clock = partial(timed, policy.device, seconds)
+    """One step as train.py takes it. -> (seconds, those of sampling, sampled tokens)"""
+    start = now(policy.device)
+    policy.model.zero_grad(set_to_none=True)
+    rows = prompts
+    if algo == "grpo":
+        rows = [prompt for prompt in prompts for _ in RIGHT]
+    torch.manual_seed(0)
+    samples = fd_mini.sample(policy, rows, cfg.new_tokens, batch_size=cfg.batch)
+    sampled = now(policy.device)
 
-    @contextlib.contextmanager
-    def timed_role(role):
-        with clock(role), fd_mini.Policy.act_as(policy, role):
-            yield
+    completions = [ids for ids, _ in samples]
+    batch = (completions, [[True] * len(ids) for ids in completions])
+    limit = {"micro_tokens": cfg.micro_tokens}
+    if algo == "fd":
+        fd_mini.fd_backward(policy, rows, teacher_prompts, *batch, **limit)
+    else:
+        rewards = torch.tensor([RIGHT] * len(prompts))  # [B, G]
+        advantages = fd_mini.group_advantages(rewards).flatten().tolist()
+        fd_mini.grpo_backward(policy, rows, *batch, advantages, **limit)
 
-    with clock("whole"):
-        policy.model.zero_grad(set_to_none=True)
-        rows = prompts
-        if algo == "grpo":
-            rows = [prompt for prompt in prompts for _ in RIGHT]
-        torch.manual_seed(0)
-        with clock("sample"):
-            samples = fd_mini.sample(policy, rows, cfg.new_tokens, batch_size=cfg.batch)
-
-        policy.act_as = timed_role
-        completions = [ids for ids, _ in samples]
-        batch = (completions, [[True] * len(ids) for ids in completions])
-        if algo == "fd":
-            fd_mini.fd_backward(
-                policy, rows, teacher_prompts, *batch, micro_tokens=cfg.micro_tokens
-            )
-        else:
-            rewards = torch.tensor([RIGHT] * len(prompts))  # [B, G]
-            advantages = fd_mini.group_advantages(rewards).flatten().tolist()
-            fd_mini.grpo_backward(
-                policy, rows, *batch, advantages, micro_tokens=cfg.micro_tokens
-            )
-
-        with clock("optimiser"):
-            torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
-            optimizer.step()
-            fd_mini.ema_update_(policy.teacher, policy.student, 0.9)
-    return seconds, sum(map(len, completions))
+    torch.nn.utils.clip_grad_norm_(policy.student, 1.0)
+    optimizer.step()
+    fd_mini.ema_update_(policy.teacher, policy.student, 0.9)
+    return now(policy.device) - start, sampled - start, sum(map(len, completions))
 
 
 def ours(policy, prompts, teacher_prompts, cfg):
     """Prints a line for FD and one for GRPO. -> {"fd": seconds, "grpo": seconds}"""
     titles = f"{'':14}{'s/step':>8}{'sampled tok/s':>15}{'trained tok/s':>15}{'peak GiB':>10}"
-    print(f"\n{titles}   share of time")
+    print(f"\n{titles}")
     wholes = {}
-
     for algo in ("fd", "grpo"):
         optimizer = torch.optim.AdamW(policy.student, lr=1e-5)
         if policy.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        steps = []
-        for _ in range(cfg.steps):
-            steps.append(step(policy, optimizer, algo, prompts, teacher_prompts, cfg))
-        seconds, tokens = min(steps, key=lambda result: result[0]["whole"])
+        job = (policy, optimizer, algo, prompts, teacher_prompts, cfg)
+        whole, sampling, tokens = min(step(*job) for _ in range(cfg.steps))
 
-        whole = seconds.pop("whole")
         wholes[algo] = whole
-        training = sum(seconds.values()) - seconds["sample"]
-        line = f"{'fd_mini ' + algo.upper():14}{whole:8.2f}"
-        line += f"{tokens / seconds['sample']:15,.0f}{tokens / training:15,.0f}"
-        line += f"{peak_bytes(policy.device) / 2**30:10.2f}   "
-        line += "  ".join(
-            f"{name} {value / whole:.0%}" for name, value in seconds.items()
-        )
-        print(line, flush=True)
+        line = f"{'fd_mini ' + algo.upper():14}{whole:8.2f}{tokens / sampling:15,.0f}"
+        line += f"{tokens / (whole - sampling):15,.0f}"
+        print(f"{line}{peak_bytes(policy.device) / 2**30:10.2f}", flush=True)
     return wholes
 
 
@@ -178,9 +150,8 @@ def trl_steps(folder, prompts, cfg):
     def reward(**_):
         return RIGHT * len(prompts)
 
-    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(
-        io.StringIO()
-    ):
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with tempfile.TemporaryDirectory() as out, quiet:
         common = TRL_CONFIG | {"output_dir": out, "max_steps": cfg.steps}
         # On-policy distillation from the base itself.
         gkd = GKDConfig(
@@ -225,22 +196,14 @@ def tiny(cfg):
 
 
 def deepseek(cfg):
-    """DeepSeek-Prover-V1.5's shape, or a small one, with random weights in NF4."""
-    if not (cfg.small or torch.cuda.is_available()):
-        sys.exit(
-            "bench/step.py: --cuda needs a CUDA device; --cuda --small runs on a CPU as well"
-        )
-
+    """DeepSeek-Prover-V1.5's shape, or without CUDA a small one, with random weights in NF4."""
+    shape = DEEPSEEK if torch.cuda.is_available() else TINY
     with tempfile.TemporaryDirectory() as folder:
-        random_prover(folder, TINY if cfg.small else DEEPSEEK)
+        random_prover(folder, shape)
         torch.cuda.empty_cache()
         policy = provers.load(folder, RANK, "nf4")
 
     policy.stop_ids = set()
-    print(
-        f"{cfg.prompts} prompts, {cfg.new_tokens} new tokens each, "
-        f"{cfg.batch} rows decoded together, {cfg.micro_tokens} tokens a pass"
-    )
     prompts = number_prompts([256] * cfg.prompts)
     ours(policy, prompts, number_prompts([512] * cfg.prompts), cfg)
 
@@ -250,25 +213,15 @@ class Config:
     """Seconds of whole steps."""
 
     cuda: bool = False  # DeepSeek-Prover-V1.5's shape in NF4
-    small: bool = False  # with --cuda: scaled down, runs on a CPU as well
-    prompts: int = 64  # theorems in a step; with --cuda 8
-    new_tokens: int = 80  # longest completion; with --cuda 2048, with --small 64
-    batch: int = 64  # rows decoded together; with --cuda 8
-    micro_tokens: int = 2048  # tokens in one pass; with --cuda 8192
+    prompts: int = 64  # theorems in a step
+    new_tokens: int = 80  # longest completion
+    batch: int = 64  # rows decoded together
+    micro_tokens: int = 2048  # tokens in one pass
     steps: int = 3  # steps of each, the best is kept
 
 
-def main(flags: list[str]):
-    """The defaults depend on the flags."""
-    default = Config()
-    if "--cuda" in flags:
-        default = Config(prompts=8, new_tokens=2048, batch=8, micro_tokens=8192)
-    if "--small" in flags:
-        default.new_tokens = 64
-    cfg = tyro.cli(Config, default=default, args=flags, description=__doc__)
-
-    at_least_one(prompts=cfg.prompts, new_tokens=cfg.new_tokens, batch=cfg.batch)
-    at_least_one(micro_tokens=cfg.micro_tokens, steps=cfg.steps)
+def main(cfg):
+    at_least_one(**vars(cfg) | {"cuda": None})
     print(machine("transformers", "trl"))
     if cfg.cuda:
         deepseek(cfg)
@@ -277,4 +230,4 @@ def main(flags: list[str]):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(tyro.cli(Config, description=__doc__))

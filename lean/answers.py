@@ -57,8 +57,8 @@ def read_answer(text, chat, statement="", header=""):
 
     name = "".join(words(statement)[1:2])
     blocks = code_blocks(text)
-    theorems = [code for _, code in blocks if declares(code, "")]
-    named = [code for code in theorems if declares(code, name)]
+    theorems = [code for _, code in blocks if proved_in(code)]
+    named = [code for code in theorems if name in proved_in(code)]
     if theorems:
         return theorem_in((named or theorems)[-1], name, header)
     for is_lean, code in reversed(blocks):
@@ -76,8 +76,7 @@ def code_blocks(text):
         info = match["info"].strip().lower()
         if info == "" or info.startswith("lean"):
             # In a list or a quotation the fence has a margin, and the code has it too.
-            line_start = text.rfind("\n", 0, match.start()) + 1
-            margin = text[line_start : match.start()]
+            margin = text[: match.start()].rpartition("\n")[2]
             inside = r"[ \t]*>[ \t]?" if ">" in margin else rf"[ \t]{{0,{len(margin)}}}"
             code = re.sub(rf"(?m)^{inside}", "", match["code"])
             blocks.append((info != "", code.rstrip()))
@@ -87,18 +86,17 @@ def code_blocks(text):
     first = FIRST_LINE.search(text)
     if first and THEOREM_LINE.search(text):
         code = text[first.start() :].rstrip()
-        return [(True, code)] if declares(code, "") else []
+        return [(True, code)] if proved_in(code) else []
     goes_on = re.match(r"(?:[ \t]*\n)*(?:[ \t]+\S|by[ \t]*\n)", text)
     return [(True, text.rstrip())] if goes_on else []
 
 
-def declares(code, name):
-    """Does a block prove a theorem, or (name not "") this one?"""
+def proved_in(code):
+    """The names of the theorems that a block proves."""
     found = words(code)
-    for word, after in zip(found, found[1:]):
-        if word in DECLARATIONS and name in ("", after):
-            return ":=" in found or "|" in found
-    return False
+    if ":=" not in found and "|" not in found:
+        return []
+    return [name for word, name in zip(found, found[1:]) if word in DECLARATIONS]
 
 
 def extract_proof(text, chat=False, statement="", header=""):
@@ -124,9 +122,8 @@ def theorem_in(code, name, header):
     if alone and proof is not None:
         return Answer(proof.strip())
     statement = statement.rstrip()
-    end = code.rindex(statement) + len(statement)
-    if proof is not None:
-        end = code.index(proof.rstrip(), end) + len(proof.rstrip())
+    last = (proof or "").rstrip()
+    end = code.index(last, code.rindex(statement) + len(statement)) + len(last)
     # The theorem is to be seen from outside; columns stay what they are.
     return Answer(MODIFIERS.sub(lambda match: blank(match[0]), code[:end]), True)
 
@@ -165,15 +162,13 @@ def continuation(proof):
 def without_thinking(text):
     """A text without its thinking, whose opening mark can stand in the prompt and whose closing
     one can be cut off."""
-    kept, position, thinks = [], 0, False
+    kept, position, thinks = "", 0, False
     for mark in THINKING.finditer(text):
-        if mark["close"] and not thinks:
-            kept = []  # it was opened in the prompt
-        elif not mark["close"] and not thinks:
-            kept.append(text[position : mark.start()])
+        if not thinks:  # what closes now was opened in the prompt
+            kept = "" if mark["close"] else kept + text[position : mark.start()]
         thinks = not mark["close"]
         position = mark.end()
-    return "".join(kept) + ("" if thinks else text[position:])
+    return kept if thinks else kept + text[position:]
 
 
 def tactics_of(proof):

@@ -39,10 +39,8 @@ def connect(env, lean, project, header):
 
 def default_header(lean, project):
     """What stands before a theorem that has no header of its own."""
-    is_server = lean.partition(":")[0] == "kimina"
-    is_project = project is not None
-    has_mathlib = is_project and (Path(project) / ".lake/packages/mathlib").exists()
-    return "import Mathlib\n" if is_server or has_mathlib else ""
+    has_mathlib = project and (Path(project) / ".lake/packages/mathlib").exists()
+    return "import Mathlib\n" if lean.startswith("kimina:") or has_mathlib else ""
 
 
 def locate(lean, project):
@@ -84,8 +82,7 @@ def library_of_wheel():
     """The shared library in the wheel. It is found, not imported: importing would start the
     wheel's Prolog engine."""
     spec = importlib.util.find_spec(WHEEL)
-    folders = spec.submodule_search_locations if spec else []
-    for folder in folders:
+    for folder in spec.submodule_search_locations if spec else ():
         for library in Path(folder).glob("libleanshared.*"):
             return library
     raise SystemExit(

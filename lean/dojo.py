@@ -15,13 +15,11 @@ Not run against a real LeanDojo with a real Lean.
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 
 from lean.text import split_statement
-
-NEWEST = (4, 20)  # from this Lean on, LeanDojo hangs or fails
 
 
 def attach(env, where):
@@ -100,8 +98,7 @@ def or_exit(failure, advice):
 def check_version(version, where):
     """SystemExit when a Lean ("v4.19.0", "v4.20.0-rc1", "nightly-...") is not known to be one
     that LeanDojo can talk to."""
-    match = re.match(r"v?(\d+)\.(\d+)", version)
-    if not match or tuple(map(int, match.groups())) >= NEWEST:
+    if not re.match(r"v?4\.1?\d\.", version):
         raise SystemExit(
             f"--lean dojo: {where} uses Lean {version}, and LeanDojo works with a Lean before "
             "4.20 only (it is deprecated and will not be repaired): give its folder to "
@@ -122,8 +119,7 @@ def check(dojo, repo, path, judge, timeout, jobs, whole=False, sketch=False):
         file = file_with(name, path)
         if file:
             entry = dojo.Theorem(repo, file, name)
-            goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
-            verdict.messages += goals
+            verdict.messages += goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
     return verdicts
 
 
@@ -132,7 +128,7 @@ def file_with(name, path):
     """The first file of a repository that has a theorem of that name, or None."""
     pattern = re.compile(rf"\b(theorem|lemma)\s+{re.escape(name)}[\s:({{\[]")
     for file in path.rglob("*.lean"):
-        is_ours = not {".lake", "lake-packages"}.intersection(file.parts)
+        is_ours = {".lake", "lake-packages"}.isdisjoint(file.parts)
         if is_ours and pattern.search(file.read_text("utf-8", "replace")):
             return file.relative_to(path)
     return None
@@ -144,12 +140,11 @@ def goals_by_dojo(dojo, theorem, statement, proof, timeout):
     if not tactics:
         return []  # a term: there are no goals between its parts
     texts = [text for _, _, text in tactics]
-    try:
+    place = None
+    # It fails in many ways. The goals are help, the verdict stands without them.
+    with suppress(Exception):
         with dojo.Dojo(theorem, timeout=int(timeout), build_deps=False) as (session, state):
             place, goals = walk(dojo, session.run_tac, state, texts)
-    except Exception:
-        # It fails in many ways. The goals are help, the verdict stands without them.
-        place = None
     if place is None:
         return []
 
@@ -186,13 +181,10 @@ def split_tactics(proof):
     if not re.match(r"by\b", proof):
         return []
     lines = ("  " + proof[2:]).split("\n")  # "by simp" on one line: the tactic keeps its column
-    indents = {
-        i: len(line) - len(line.lstrip()) for i, line in enumerate(lines) if line.strip()
-    }
+    columns = {i: re.search(r"\S", line).start() for i, line in enumerate(lines) if line.strip()}
+    margin = min(columns.values(), default=0)
+    firsts = [i for i, column in columns.items() if column == margin]
     if lines[0].strip():
-        return [(1, indents[0], "\n".join(lines).strip())]
-
-    margin = min(indents.values(), default=0)
-    firsts = [i for i, indent in indents.items() if indent == margin]
+        firsts, margin = [0], columns[0]
     ends = [*firsts[1:], len(lines)]
     return [(i + 1, margin, "\n".join(lines[i:end]).strip()) for i, end in zip(firsts, ends)]

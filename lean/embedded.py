@@ -54,61 +54,53 @@ def expand_native(source, binary):
     name. Macros and unexpanders are compiled under generated names such as
     `_aux_Init_Notation___macroRules_term_∧__1`; the library's symbols say which there are.
     """
-    tables = Tables(binary)
-    pattern = r"/-! native (\w+) (\S+)\n(.*?)-/"
-    return re.sub(pattern, tables.expand, source, flags=re.DOTALL)
+    generated = generated_functions(binary)
 
-
-class Tables:
-    """Writes the lines of one table after another."""
-
-    def __init__(self, binary):
-        self.generated = generated_functions(binary)
-        self.functions = 0  # how many were bound so far: they are numbered
-
-    def expand(self, match):
-        kind, namespace, names = match.groups()
-        prefix = "" if namespace == "-" else f"{namespace}."
-        self.lines = []
-        for name in names.split():
-            if kind == "app_unexpander":
-                self.unexpander(prefix + name)
-            else:
-                self.parser(kind, prefix + name)
-        return "\n".join(self.lines)
-
-    def unexpander(self, entry):
-        """What prints one constant; `entry` is "constant" or "constant=function"."""
-        name, _, function = entry.partition("=")
-        functions = [function] if function else self.variants("unexpand", name)
-        for function in functions:
-            self.function(function, "PrettyPrinter.Unexpander", f"app_unexpander {name}")
-
-    def parser(self, kind, name):
-        """One syntax and its macros."""
-        operand_first = re.match("term_|tactic_", name.rpartition(".")[2])  # `term_∧_`
-        type_ = "TrailingParserDescr" if operand_first else "ParserDescr"
-        self.lines.append(f'@[extern "{mangle(name)}"] axiom {quote(name)} : Lean.{type_}')
-        if kind != "part":
-            self.lines.append(f"attribute [{kind} 1000] {quote(name)}")
-        for macro in self.variants("macroRules", name):
-            self.function(macro, "Macro", f"macro {quote(name)}")
-
-    def function(self, name, type_, attribute):
-        self.functions += 1
-        ours = f"Lean.native{self.functions}"
-        arguments = "(s : Lean.Syntax) (c t : Lean.Obj)"
-        self.lines += [
-            f'@[extern "{mangle(name)}"] axiom {quote(name)} {arguments} : Lean.Obj',
-            f"def {ours} : Lean.{type_} := fun s c t => {quote(name)} s c t",
-            f"attribute [{attribute}] {ours}",
-        ]
-
-    def variants(self, kind, name):
+    def variants(what, name):
         """The generated functions of one syntax or constant; Lean tries the last first."""
         name = name.replace(".", "_")
-        found = self.generated.get((kind, mangle(name)), ())
+        found = generated.get((what, mangle(name)), ())
         return [f"{beginning}_{name}_{number}" for _, number, beginning in sorted(found)]
+
+    def expand(table):
+        kind, namespace, names = table.groups()
+        lines = []
+        for name in names.split():
+            if namespace != "-":
+                name = f"{namespace}.{name}"
+            if kind == "app_unexpander":  # "constant", or "constant=function"
+                name, _, function = name.partition("=")
+                functions = [function] if function else variants("unexpand", name)
+                type_, attribute = "PrettyPrinter.Unexpander", f"app_unexpander {name}"
+            else:
+                lines += parser(kind, name)
+                functions = variants("macroRules", name)
+                type_, attribute = "Macro", f"macro {quote(name)}"
+            for function in functions:
+                ours = f"Lean.native{table.start()}_{len(lines)}"
+                lines += [
+                    bound(function, " (s : Lean.Syntax) (c t : Lean.Obj) : Lean.Obj"),
+                    f"def {ours} : Lean.{type_} := fun s c t => {quote(function)} s c t",
+                    f"attribute [{attribute}] {ours}",
+                ]
+        return "\n".join(lines)
+
+    return re.sub(r"/-! native (\w+) (\S+)\n(.*?)-/", expand, source, flags=re.DOTALL)
+
+
+def parser(kind, name):
+    """The lines of one syntax, without its macros."""
+    operand_first = re.match("term_|tactic_", name.rpartition(".")[2])  # `term_∧_`
+    type_ = "TrailingParserDescr" if operand_first else "ParserDescr"
+    lines = [bound(name, f" : Lean.{type_}")]
+    if kind != "part":
+        lines.append(f"attribute [{kind} 1000] {quote(name)}")
+    return lines
+
+
+def bound(name, rest):
+    """The axiom to which native code is bound."""
+    return f'@[extern "{mangle(name)}"] axiom {quote(name)}{rest}'
 
 
 def generated_functions(binary):

@@ -23,6 +23,7 @@ from functools import partial
 
 import requests
 
+from lean.messages import is_error
 from lean.text import blank, tokens
 
 # What Python's splitlines, which the server uses, takes for the end of a line and Lean does
@@ -205,18 +206,12 @@ def show_key(request):
     return request
 
 
-def is_error(message):
-    return message["severity"] == "error"
-
-
 def leans_message(message):
     """A message of the REPL -> one of `lean --json`, which has a kind and other names for
     severities."""
     data, severity = message["data"], message["severity"]
-    if severity == "info":
-        severity = "information"
-    kind = ""
+    severity = severity.replace("info", "information")
     # Its quotes differ between versions.
-    if severity == "warning" and re.match(r"declaration uses .sorry.", data):
-        kind = "hasSorry"
+    is_sorry = severity == "warning" and re.match("declaration uses .sorry.", data)
+    kind = "hasSorry" if is_sorry else ""
     return dict(message["pos"], severity=severity, data=data, kind=kind)

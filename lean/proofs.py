@@ -21,7 +21,7 @@ import tyro
 from lean.answers import read_answer
 from lean.backends import default_header
 from lean.guard import ALLOWED_AXIOMS
-from lean.text import IMPORTS, namespaces, split_statement, without_header
+from lean.text import namespaces, split_statement, without_header
 
 
 # What is written into RUN/proofs. Files of an earlier call that have no successor go.
@@ -39,11 +39,11 @@ def pairs(rollouts, header):
         if before:
             before += "\n\n"
 
-        proof, whole = row.get("file", ""), True  # in tool mode
+        proof, whole = row.get("file"), True  # in tool mode
         if not proof:
             proof, whole = read_answer(row["text"], row.get("chat", False), statement, before)
         if whole:
-            proof = without_header(before, IMPORTS.sub("", proof))
+            proof = without_header(before, proof)
         else:
             proof = f"{statement} := {proof}"
         challenge = f"{before}{statement} := by\n  sorry\n"
@@ -105,8 +105,6 @@ def replace_files(out, texts):
         for file in out.glob(pattern):
             if file.relative_to(out).as_posix() not in texts:
                 file.unlink()
-                with contextlib.suppress(OSError):  # somebody else's file is in it
-                    file.parent.rmdir()
 
 
 def main(run: tyro.conf.Positional[Path]):

@@ -31,21 +31,19 @@ def split_theorem(text, name=None):
 
     named = [i for i in starts if found[i + 1 : i + 2] and found[i + 1][0] == name]
     start = (named or starts)[-1]
-    cut = None  # the number of the `:=` of its proof
+    stop = next_command(text, found, start)  # `end X`, `#print axioms t`, the next definition
+    cut = None  # the number of the `:=` of its proof; one behind `stop` is another definition's
     lets = 0  # whose own `:=` is still to come
-    for i in range(start, len(found)):
+    for i in range(start, stop or len(found)):
         word = found[i][0]
         if depths[i] == 0 and word in ("let", "letI", "have", "haveI"):
             lets += 1
         elif depths[i] == 0 and word == ":=":
-            if lets == 0:
-                cut = i
-                break
             lets -= 1
+        if lets < 0:
+            cut = i
+            break
 
-    stop = next_command(text, found, start)  # `end X`, `#print axioms t`, the next definition
-    if cut and stop and cut > stop:
-        cut = None  # it is the next definition's
     end = cut or stop or len(found)
     header = clean_header(code(text, found, 0, start))
     statement = code(text, found, start, end)
