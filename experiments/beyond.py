@@ -3,6 +3,7 @@
 
     python -m experiments.beyond failures --steps 40 --out out/failures  # the flags are train.py's
     python -m experiments.beyond taught+cut --steps 40 --out out/both    # several at once
+    python -m experiments.beyond expert --algo grpo                      # expert iteration
 
 A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py
 (experiments/ABLATION.md walks through that). What helped stands in train.py as a flag:
@@ -14,6 +15,18 @@ import sys
 
 import train
 from eval import roll_out, seeded
+from extras.imitation import sft_backward
+
+
+# --- another step
+def expert_step(cfg, run, theorems, step):
+    """Expert iteration: imitate the attempts of this step that Lean has accepted."""
+    metrics, rollouts = train.sample_and_judge(cfg, run, theorems, step)
+    good = [r for r in rollouts if r.verdict.status == "proved"]
+    if good:
+        rows = zip(*[(r.prompt_ids, r.completion_ids, r.sampled) for r in good])
+        metrics |= sft_backward(run.policy, *rows, cfg.micro_tokens)
+    return metrics, rollouts
 
 
 # --- changes of who is taught what
@@ -79,10 +92,13 @@ def wrong_line(rollout) -> float:
 
 def main(names, flags):
     """train.py with these changes."""
+    if names == ["expert"]:
+        train.STEPS["grpo"] = expert_step
+        return train.main(flags)
     unknown = set(names) - CHANGES.keys()
     if unknown:
         sys.exit(
-            f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}. Begin with one, "
+            f"beyond.py: {', '.join(unknown)} is none of expert, {', '.join(CHANGES)}. Begin with one, "
             "or several with + between them; then train.py's flags"
         )
 
