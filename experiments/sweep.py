@@ -37,7 +37,7 @@ from extras.stops import in_one_line
 
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 # What a result depends on, beside flags.
-CODE = "train.py eval.py fd_mini.py feedback.py lean_env.py lean extras toy data experiments/beyond.py"
+CODE = "train.py eval.py fd_mini.py feedback.py lean_env.py lean extras toy data"
 # The tiny prover's, with one thread: for the estimate of how long it takes.
 SECONDS = {"fd": 1.4, "grpo": 2.5, "sft": 0.5}
 children: set[subprocess.Popen] = set()
