@@ -76,8 +76,7 @@ def write(cfg, known, names):
         if any(run.state == "done" for run in experiment.runs.values()):
             results.collect(out, name, experiment.runs, experiment.split)
 
-    rows = results.load(out / "results.csv", results.NUMBERS)
-    runs = results.load(out / "runs.csv", results.RUNS)
+    rows, runs = results.load(out)
     text = HEAD
     if cfg.quick:
         text += "\nOne seed and few steps (QUICK): a look, no evidence.\n"

@@ -15,8 +15,10 @@ import pandas as pd
 from eval import pass_at_k
 from extras.runs import read_lines, replace_text
 
-NUMBERS = "experiment arm seed step samples seconds metric value".split()
-RUNS = "experiment arm seed commit seconds tries proved".split()
+FILES = {
+    "results.csv": "experiment arm seed step samples seconds metric value".split(),
+    "runs.csv": "experiment arm seed commit seconds tries proved".split(),
+}
 # Of log.jsonl, as train_... in results.csv.
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
 # Of a run's end.
@@ -25,49 +27,52 @@ END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|cut|tactics|p_r
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 
-def load(path, columns):
-    """A data frame, empty where there is no file."""
-    if not Path(path).is_file():
-        return pd.DataFrame(columns=columns)
-    return pd.read_csv(path, dtype={"arm": str, "commit": str, "proved": str}, keep_default_na=False)
+def load(folder):
+    """(results.csv, runs.csv) of a folder as data frames, empty where there is no file."""
+    kinds = {"arm": str, "commit": str, "proved": str}
+    frames = []
+    for name, columns in FILES.items():
+        path = Path(folder, name)
+        if path.is_file():
+            frames.append(pd.read_csv(path, dtype=kinds, keep_default_na=False))
+        else:
+            frames.append(pd.DataFrame(columns=columns))
+    return frames
 
 
 def collect(folder, experiment, runs, split):
     """Puts the finished of {(arm, seed): Run} into the files of `folder`, in place of what they
     have of this experiment. split: the theorems of the runs' ends."""
-    tables = {"results.csv": (NUMBERS, []), "runs.csv": (RUNS, [])}
+    numbers, marks = load(folder)
+    numbers = [numbers[numbers.experiment != experiment]]
+    marks = [marks[marks.experiment != experiment]]
     for (arm, seed), run in runs.items():
         if run.state == "done":
-            key = (experiment, arm, seed)
-            tables["results.csv"][1].extend(numbers(key, run, split))
+            key = {"experiment": experiment, "arm": arm, "seed": seed}
+            numbers.append(numbers_of(run, split).assign(**key)[FILES["results.csv"]])
             mark = json.loads((run.folder / "done").read_text())
             end = end_of(run)
-            proved = " ".join(map(str, end.get("proved", [])))
-            row = (*key, mark["commit"], round(mark["seconds"]), end["samples"], proved)
-            tables["runs.csv"][1].append(row)
+            proved = " ".join(map(str, end["proved"]))
+            mark = key | mark | {"tries": end["samples"], "proved": proved}
+            marks.append(pd.DataFrame([mark])[FILES["runs.csv"]])
 
-    for name, (columns, rows) in tables.items():
-        path = Path(folder, name)
-        old = load(path, columns)
-        new = pd.DataFrame(rows, columns=columns)
-        both = pd.concat([old[old.experiment != experiment], new])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, both.to_csv(index=False))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, frames in zip(FILES, (numbers, marks)):
+        replace_text(Path(folder, name), pd.concat(frames).to_csv(index=False, float_format="%.6g"))
 
 
 # --- of one run
-def clocks(run):
-    """[(step, attempts, seconds)] after 0, 1, 2, ... steps of the run, with those of the run that
+def clock(run):
+    """Steps, attempts and seconds after 0, 1, 2, ... steps of the run, with those of the run that
     it starts from. Attempts: of sft, proofs read."""
     if run is None or not run.train:
-        return [(0, 0, 0.0)]
+        return pd.DataFrame({"step": [0], "samples": [0], "seconds": [0.0]})
+    before = clock(run.after).tail(1)
     config = json.loads((run.folder / "config.json").read_text())
     attempts = config["prompts_per_step"] * config["group_size"]
-    found = clocks(run.after)[-1:]
-    for row in read_lines(run.folder / "log.jsonl"):
-        step, samples, seconds = found[-1]
-        found.append((step + 1, samples + attempts, seconds + row["seconds"]))
-    return found
+    log = read_lines(run.folder / "log.jsonl")
+    steps = [{"step": 1, "samples": attempts, "seconds": row["seconds"]} for row in log]
+    return pd.concat([before, pd.DataFrame(steps)]).cumsum().reset_index(drop=True)
 
 
 def end_of(run):
@@ -81,40 +86,36 @@ def end_of(run):
     return end
 
 
-def numbers(key, run, split):
-    """Yields the lines of results.csv of a run: curves of about 30 points, each the mean of the
-    steps up to it, validations, and the end on `split`. key: (experiment, arm, seed)."""
-    places = clocks(run)
+def numbers_of(run, split):
+    """The lines of results.csv of a run, without its key: curves of about 30 points, each the mean
+    of the steps up to it, validations, and the end on `split`."""
+    log = pd.DataFrame(read_lines(run.folder / "log.jsonl"))
+    valid = pd.DataFrame(read_lines(run.folder / "valid.jsonl"))
+    last = len(log)
+    end = {metric: value for metric, value in end_of(run).items() if re.fullmatch(END, metric)}
+    tables = [pd.DataFrame(end, [last]).add_prefix("" if split == "test" else "final_valid_")]
+    if last:
+        parts = log.groupby(log.index // max(1, last // 30))
+        means = parts[log.columns.intersection(CURVES)].mean()
+        tables.append(means.set_index(parts.step.last()).add_prefix("train_"))
+    places = clock(run)
+    if len(valid):
+        valid = valid.set_index("step")[["pass@1", "entropy", "length", "tactics"]]
+        tables.append(valid.add_prefix("valid_"))
+        half = valid.index[valid["pass@1"] >= valid["pass@1"].iloc[-1] / 2][0]
+        if valid["pass@1"].iloc[-1] >= 0.1:
+            tables.append(pd.DataFrame({"attempts_to_half": places.samples[half]}, [last]))
 
-    def line(number, metric, value):
-        step, samples, seconds = places[number]
-        return (*key, step, samples, round(seconds, 2), metric, float(f"{value:.6g}"))
-
-    log = read_lines(run.folder / "log.jsonl")
-    width = max(1, len(log) // 30)
-    for start in range(0, len(log), width):
-        part = log[start : start + width]
-        for name in CURVES:
-            if name in part[0]:
-                mean = sum(row[name] for row in part) / len(part)
-                yield line(part[-1]["step"], f"train_{name}", mean)
-
-    valid = read_lines(run.folder / "valid.jsonl")
-    for row in valid:
-        for name in ("pass@1", "entropy", "length", "tactics"):
-            yield line(row["step"], f"valid_{name}", row[name])
-    if valid and valid[-1]["pass@1"] >= 0.1:
-        half = [row["step"] for row in valid if row["pass@1"] >= valid[-1]["pass@1"] / 2]
-        yield line(len(log), "attempts_to_half", places[half[0]][1])
-    for name, value in end_of(run).items():
-        if re.fullmatch(END, name):
-            yield line(len(log), name if split == "test" else f"final_valid_{name}", value)
+    long = pd.concat(tables).melt(var_name="metric", ignore_index=False).dropna()
+    return long.join(places)
 
 
 # --- intervals
 def over_seeds(values):
     """(low, high) of the mean of one value a seed, 95 %: Student's t."""
-    half = T.get(len(values), 2.0) * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0
+    half = 0.0
+    if len(values) > 1:
+        half = T.get(len(values), 2.0) * np.std(values, ddof=1) / len(values) ** 0.5
     return np.mean(values) - half, np.mean(values) + half
 
 

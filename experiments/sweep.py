@@ -246,18 +246,12 @@ def combinations(cfg, flags):
         seed = given.pop("seed", "0")
         arm = "_".join(f"{name}={value}" for name, value in given.items()) or "as it is"
         code = checkout(given.pop("code", "."), cfg.out)
-        more = [word for name, value in given.items() for word in as_flag(name, value)]
+        more = [word for name, value in given.items() for word in (f"--{name}", value)]
         folder = cfg.out / f"{arm.replace('/', '-')}_s{seed}"
         test = f"--data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
         tests = (("", tuple(test.split())),) if cfg.samples else ()
         runs[arm, int(seed)] = Run(folder, (*flags, *more, "--seed", seed), tests, code=code)
     return runs
-
-
-def as_flag(name, value):
-    if value in ("True", "False"):
-        return [f"--{name}" if value == "True" else f"--no-{name}"]
-    return [f"--{name}", value]
 
 
 def checkout(revision, out):
@@ -285,9 +279,8 @@ def main():
     failures = execute_all(list(runs.values()), cfg.jobs)
 
     results.collect(cfg.out, "sweep", runs, cfg.split if cfg.samples else "valid")
-    rows = results.load(cfg.out / "results.csv", results.NUMBERS)
-    first = next(iter(runs))[0]
-    table = results.table(rows, results.load(cfg.out / "runs.csv", results.RUNS), first)
+    rows, marks = results.load(cfg.out)
+    table = results.table(rows, marks, next(iter(runs))[0])
     print(table)
     (cfg.out / "table.md").write_text(table)
     pictures.draw(rows, PANELS, cfg.out / "curves.png")
