@@ -1,9 +1,9 @@
 """A picture of an experiment, from its lines of results.csv alone.
 
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
-with its 95 % band. X is `dial`: the end of Y over the number that arms end in, fd_1e-3, a line for
+with its 95 % band. X is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for
 each beginning. X is `base`: over p_reference of the base that an arm starts from, base_REST of
-fd_REST. X is `k`: pass@k. X is another number of the end: a point an arm. Colours are colour-blind
+fd_REST.X is another number of the end: a point an arm. Colours are colour-blind
 safe, and marks tell arms apart without them.
 """
 
@@ -26,14 +26,17 @@ TITLES = {
     "step": "optimiser step",
     "samples": "attempts (sft: proofs read)",
     "seconds": "seconds of training",
+    "rate": "learning rate",
+    "final_valid_pass@1": "pass@1, validation, at the end",
+    "final_valid_entropy": "entropy, validation, at the end",
     "base": "the base's probability of the reference proof",
-    "told_pass@1": "pass@1 of what is not trained, with feedback",
+    "told_pass@1": "pass@1 with feedback, of what is not trained",
     "attempts_to_half": "attempts to half of the last pass@1",
-    "kl_base": "KL from the base (nats a token)",
+    "measure_kl_base": "KL from the base (nats a token)",
 }
 # These have their look in every picture, the others take what is left.
-FIRST = "base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth".split()
-COLOURS = "#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9".split()
+FIRST = "base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse".split()
+COLOURS = "#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #8B4513 #5E3C99".split()
 MARKS = "o s D ^ v P X".split()
 
 
@@ -52,25 +55,19 @@ def curve(rows, metric, clock):
     return data
 
 
-def over_dial(rows, metric, _):
+def over_rate(rows, metric, _):
     data = ends(rows, metric)
-    data[["arm", "dial"]] = data.arm.str.rsplit("_", n=1, expand=True)
-    data["dial"] = data.dial.astype(float)
+    data[["arm", "rate"]] = data.arm.str.rsplit("_", n=1, expand=True)
+    data["rate"] = data.rate.astype(float)
     return data
 
 
 def over_base(rows, metric, _):
     data = ends(rows, metric)
     split = data.arm.str.extract(r"(.+?)_(\d.*)")
-    bases = ends(rows, "p_reference").groupby("arm").value.mean()
+    bases = ends(rows, "base_p_reference").groupby("arm").value.mean()
     data["base"] = ("base_" + split[1]).map(bases)
     data["arm"] = split[0]
-    return data
-
-
-def over_k(rows, *_):
-    data = rows[rows.metric.str.fullmatch(r"pass@\d+")].copy()
-    data["k"] = data.metric.str.removeprefix("pass@").astype(int)
     return data
 
 
@@ -87,7 +84,7 @@ def ends(rows, metric):
 
 
 CLOCKS = dict.fromkeys(("step", "samples", "seconds"), curve)
-KINDS = CLOCKS | {"dial": over_dial, "base": over_base, "k": over_k}
+KINDS = CLOCKS | {"rate": over_rate, "base": over_base}
 
 
 def draw(rows, panels, path):
@@ -107,7 +104,7 @@ def draw(rows, panels, path):
             )
             axis.set(xlabel=TITLES.get(x, x), ylabel="", title=TITLES.get(metric, metric))
             axis.margins(x=0.02)
-            if x in ("dial", "base"):
+            if x in ("rate", "base"):
                 axis.set_xscale("log")
             if metric != "train_teacher_mass":  # that one lies between 0.97 and 1
                 axis.set_ylim(bottom=0)

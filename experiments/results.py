@@ -165,6 +165,8 @@ def table(rows, runs, against):
         last = rows[rows.arm == arm].groupby("seed")[["samples", "seconds"]].max().mean()
         cells += [str(len(values)), f"{last.samples:.0f}", f"{last.seconds:.0f}"]
         lines.append(cells)
+    if not any(cells[len(shown) + 1] for cells in lines[2:]):
+        lines = [cells[: len(shown) + 1] + cells[len(shown) + 2 :] for cells in lines]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
