@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -19,7 +19,7 @@ import tyro
 import fd_mini
 from data import load_theorems
 from extras.runs import replace_text
-from lean_env import LeanEnv, Theorem
+from lean_env import LeanEnv
 from toy import warm_up
 from toy.theorems import unseen
 from toy.tutor import outdated
@@ -31,7 +31,6 @@ PROVERS = {
     "own": (300, {"KINDS": {"own": 1}}),
     "all": (300, {}),
     "share_2e-2": (0, {}),  # the tiny prover's own share
-    "share_1e-1": (300, {"STALE": 0.9}),
     "share_1e-3": (300, {"STALE": 0.999}),
     "share_1e-4": (1200, {"STALE": 0.9999}),  # what is rare is unlearnt slowly
 }
@@ -51,38 +50,12 @@ def make_prover(name):
     new.rename(OUT / name)
 
 
-# --- theorems: a function takes one and returns it, changed perhaps, or None to leave it out
-def one(theorem):
-    """Its proof needs one current name, once."""
-    return theorem if len(outdated(theorem.proof)) == 1 else None
-
-
-def two(theorem):
-    """Its proof needs two or more current names at once."""
-    return theorem if len(outdated(theorem.proof)) > 1 else None
-
-
-def bare(theorem):
-    """Without a reference proof."""
-    return replace(theorem, proof=None)
-
-
-def numbers(theorem):
-    """About natural numbers too."""
-    return theorem if "Nat" in theorem.statement else None
-
-
-def logic(theorem):
-    """About propositions alone."""
-    return None if numbers(theorem) else theorem
-
-
-def other_hand(theorem):
-    """About propositions alone, and proved as somebody else would: what is used gets a name
-    first, pairs are built with `refine`. Lean accepts it just as well."""
-    proof = re.sub(r"^([·\s]*)exact (.*)$", named_first, theorem.proof, flags=re.M)
-    proof = proof.replace("constructor", "refine ⟨?_, ?_⟩")
-    return logic(replace(theorem, proof=proof))
+# --- theorems
+def other_hand(proof):
+    """As somebody else would write it: what is used gets a name first, pairs are built with
+    `refine`. Lean accepts it just as well."""
+    proof = re.sub(r"^([·\s]*)exact (.*)$", named_first, proof, flags=re.M)
+    return proof.replace("constructor", "refine ⟨?_, ?_⟩")
 
 
 def named_first(match):
@@ -90,21 +63,34 @@ def named_first(match):
     return f"{lead}have fact := {term}\n{' ' * len(lead)}exact fact"
 
 
-THEOREMS = {f.__name__: f for f in (one, two, bare, numbers, logic, other_hand)}
+def is_logic(theorem):
+    """About propositions alone."""
+    return "Nat" not in theorem.statement
+
+
+# name -> (which theorems, their proofs)
+THEOREMS = {
+    # How many current names a proof needs at once.
+    "one": (lambda theorem: len(outdated(theorem.proof)) == 1, str),
+    "two": (lambda theorem: len(outdated(theorem.proof)) > 1, str),
+    "bare": (bool, lambda proof: None),
+    "numbers": (lambda theorem: not is_logic(theorem), str),
+    "other_hand": (is_logic, other_hand),
+}
 
 
 def make_theorems(name):
-    rows = []
+    belongs, written = THEOREMS[name]
+    rows, jobs = [], []
     for split in ("train", "valid", "test"):
-        chosen = map(THEOREMS[name], load_theorems("toy", split))
-        rows += [vars(theorem) | {"split": split} for theorem in chosen if theorem]
+        for theorem in filter(belongs, load_theorems("toy", split)):
+            proof = written(theorem.proof)
+            rows.append(vars(theorem) | {"proof": proof, "split": split})
+            jobs += [(theorem, proof)] if proof else []
 
-    proved = [Theorem(row["name"], row["statement"], proof=row["proof"]) for row in rows if row["proof"]]
-    verdicts = LeanEnv().check([(theorem, theorem.proof) for theorem in proved])
-    wrong = [t.name for t, verdict in zip(proved, verdicts) if verdict.status != "proved"]
+    wrong = [v for v in LeanEnv().check(jobs) if v.status != "proved"]
     if wrong:
-        raise ValueError(f"Lean does not accept the proofs of {', '.join(wrong[:5])}")
-
+        raise ValueError(f"Lean does not accept {len(wrong)} of the proofs: {wrong[0]}")
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     replace_text(OUT / f"{name}.jsonl", "".join(lines))
     print(f"{OUT / name}.jsonl: {len(rows)} theorems")
@@ -113,13 +99,11 @@ def make_theorems(name):
 def main(name: str, /):
     """share_1e-4, two.jsonl, ..."""
     OUT.mkdir(parents=True, exist_ok=True)
-    if name in PROVERS:
-        make_prover(name)
-    elif name.removesuffix(".jsonl") in THEOREMS:
-        make_theorems(name.removesuffix(".jsonl"))
-    else:
-        known = [*PROVERS, *(f"{each}.jsonl" for each in THEOREMS)]
+    known = {each: partial(make_prover, each) for each in PROVERS}
+    known |= {f"{each}.jsonl": partial(make_theorems, each) for each in THEOREMS}
+    if name not in known:
         sys.exit(f"{name} is none of {', '.join(known)}")
+    known[name]()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 `python -m experiments.figures --only beyond` compares.
 
     python -m experiments.beyond failures --steps 40 --out out/failures  # the flags are train.py's
-    python -m experiments.beyond taught+cut --steps 40 --out out/both    # several at once
+    python -m experiments.beyond taught+failures --steps 40    # several at once
     python -m experiments.beyond expert --algo grpo                      # expert iteration
 
 A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py
@@ -10,7 +10,6 @@ A change is a function of what the tutor wrote; the loss itself is changed in fd
 `--tail reverse`.
 """
 
-import math
 import sys
 
 import train
@@ -57,37 +56,7 @@ def wrong_feedback(rollouts, texts, *_):
     return texts[1:] + texts[:1]
 
 
-def cut(rollouts, texts, policy, *_):
-    """No loss after the first wrong line: what follows it was written in a state that a right proof
-    never reaches."""
-    for rollout in rollouts:
-        wrong = wrong_line(rollout)
-        lines = token_lines(policy.tokenizer, rollout.completion_ids)
-        rollout.sampled = [line <= wrong for line in lines]
-    return texts
-
-
-CHANGES = {
-    change.__name__: change for change in (failures, taught, wrong_feedback, cut)
-}
-
-
-def token_lines(tokenizer, ids: list[int]) -> list[int]:
-    """The line (from 0) on which each token begins, in the text of all of them."""
-    return [tokenizer.decode(ids[:i]).count("\n") for i in range(len(ids))]
-
-
-def wrong_line(rollout) -> float:
-    """The line (from 0) of a proof's text with Lean's first error; infinite where there is none
-    (`unsolved goals` stands at `by`)."""
-    # Lean counts from 1 and begins with the statement, which ends in `:= by`.
-    above = rollout.theorem.statement.count("\n") + 2
-    first = math.inf
-    for message in rollout.verdict.messages:
-        line = message["line"] - above
-        if message["severity"] == "error" and line >= 0:
-            first = min(first, line)
-    return first
+CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedback)}
 
 
 def main(names, flags):

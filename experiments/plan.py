@@ -54,7 +54,7 @@ def experiments(quick, out):
 
 def arms_of(entry, flags, quick):
     """Yields (arm, flags of train.py, {name: flags of eval.py}) for every choice of `vary`."""
-    arms = PLAN[entry["also"]]["arms"] | entry["arms"] if "also" in entry else entry["arms"]
+    arms = entry["arms"]
     tests = entry.get("tests", {}) if not quick else {}
     tests = tests or {"": "{test}"}
     vary = entry.get("vary", {})

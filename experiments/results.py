@@ -28,37 +28,35 @@ T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 
 def load(folder):
-    """(results.csv, runs.csv) of a folder as data frames, empty where there is no file."""
-    kinds = {"arm": str, "commit": str, "proved": str}
+    """[results.csv, runs.csv] of a folder as data frames, empty where there is no file."""
+    kinds = dict.fromkeys(("arm", "commit", "proved"), str)
     frames = []
     for name, columns in FILES.items():
-        path = Path(folder, name)
-        if path.is_file():
-            frames.append(pd.read_csv(path, dtype=kinds, keep_default_na=False))
-        else:
-            frames.append(pd.DataFrame(columns=columns))
+        frame = pd.DataFrame(columns=columns)
+        if Path(folder, name).is_file():
+            frame = pd.read_csv(Path(folder, name), dtype=kinds, keep_default_na=False)
+        frames.append(frame)
     return frames
 
 
 def collect(folder, experiment, runs, split):
     """Puts the finished of {(arm, seed): Run} into the files of `folder`, in place of what they
     have of this experiment. split: the theorems of the runs' ends."""
-    numbers, marks = load(folder)
-    numbers = [numbers[numbers.experiment != experiment]]
-    marks = [marks[marks.experiment != experiment]]
+    kept = [frame[frame.experiment != experiment] for frame in load(folder)]
+    numbers, marks = ([frame] for frame in kept)
     for (arm, seed), run in runs.items():
         if run.state == "done":
             key = {"experiment": experiment, "arm": arm, "seed": seed}
-            numbers.append(numbers_of(run, split).assign(**key)[FILES["results.csv"]])
-            mark = json.loads((run.folder / "done").read_text())
             end = end_of(run)
-            proved = " ".join(map(str, end["proved"]))
-            mark = key | mark | {"tries": end["samples"], "proved": proved}
-            marks.append(pd.DataFrame([mark])[FILES["runs.csv"]])
+            mark = json.loads((run.folder / "done").read_text())
+            mark |= {"tries": end["samples"], "proved": " ".join(map(str, end["proved"]))}
+            marks.append(pd.DataFrame([key | mark]))
+            numbers.append(numbers_of(run, end, split).assign(**key))
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, frames in zip(FILES, (numbers, marks)):
-        replace_text(Path(folder, name), pd.concat(frames).to_csv(index=False, float_format="%.6g"))
+    for (name, columns), frames in zip(FILES.items(), (numbers, marks)):
+        text = pd.concat(frames)[columns].to_csv(index=False, float_format="%.6g")
+        replace_text(Path(folder, name), text)
 
 
 # --- of one run
@@ -86,26 +84,24 @@ def end_of(run):
     return end
 
 
-def numbers_of(run, split):
+def numbers_of(run, end, split):
     """The lines of results.csv of a run, without its key: curves of about 30 points, each the mean
     of the steps up to it, validations, and the end on `split`."""
     log = pd.DataFrame(read_lines(run.folder / "log.jsonl"))
     valid = pd.DataFrame(read_lines(run.folder / "valid.jsonl"))
-    last = len(log)
-    end = {metric: value for metric, value in end_of(run).items() if re.fullmatch(END, metric)}
+    places, last = clock(run), len(log)
+    end = {metric: value for metric, value in end.items() if re.fullmatch(END, metric)}
     tables = [pd.DataFrame(end, [last]).add_prefix("" if split == "test" else "final_valid_")]
     if last:
         parts = log.groupby(log.index // max(1, last // 30))
         means = parts[log.columns.intersection(CURVES)].mean()
         tables.append(means.set_index(parts.step.last()).add_prefix("train_"))
-    places = clock(run)
     if len(valid):
         valid = valid.set_index("step")[["pass@1", "entropy", "length", "tactics"]]
         tables.append(valid.add_prefix("valid_"))
         half = valid.index[valid["pass@1"] >= valid["pass@1"].iloc[-1] / 2][0]
         if valid["pass@1"].iloc[-1] >= 0.1:
             tables.append(pd.DataFrame({"attempts_to_half": places.samples[half]}, [last]))
-
     long = pd.concat(tables).melt(var_name="metric", ignore_index=False).dropna()
     return long.join(places)
 
@@ -129,45 +125,40 @@ def over_both(scores):
     return np.quantile(means, [0.025, 0.975])
 
 
-def scores(runs, arm, k):
+def scores(runs, arm, k=1):
     """pass@k of each theorem, {seed: array}; empty where that is not known."""
     found = {}
-    for run in runs[runs.arm == arm].itertuples():
-        if run.proved and k <= int(run.tries):
-            counts = map(int, run.proved.split())
-            found[run.seed] = np.array([pass_at_k(int(run.tries), count, k) for count in counts])
+    for run in runs[(runs.arm == arm) & (runs.tries >= k)].itertuples():
+        counts = run.proved.split()
+        found[run.seed] = np.array([pass_at_k(run.tries, int(count), k) for count in counts])
     return found
 
 
 # --- the table
-def ends_of(rows):
-    """The last value of each metric: a frame with a line for each (arm, seed)."""
-    ends = rows[rows.metric.str.fullmatch(END)]
-    return ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False)
-
-
 def table(rows, runs, against):
     """Markdown: a line an arm, of what all arms end with, and how much higher its pass@1 is than
     that of the arm `against`, compared by seed and theorem."""
-    ends = ends_of(rows).dropna(axis=1)
+    ends = rows[rows.metric.str.fullmatch(END)]
+    ends = ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False).dropna(axis=1)
     passes = sorted((m for m in ends if "pass@" in m), key=lambda m: int(m.split("@")[1]))
-    shown = [passes[0], *passes[1:][-1:], *(m for m in ends if m.endswith(("entropy", "length")))]
-    heads = [metric.removeprefix("final_valid_") for metric in shown]
-    lines = [["arm", *heads, f"pass@1 over {against}", "seeds", "attempts", "seconds"]]
-    lines.append(["---"] * len(lines[0]))
+    others = [m for m in ends if m.endswith(("entropy", "length", "kl_base")) or m == "told_pass@1"]
 
+    lines = []
     for arm, values in ends.groupby("arm", sort=False):
-        cells = [arm]
-        for metric in shown:
-            known = scores(runs, arm, int(metric.split("@")[1])) if "@" in metric else {}
-            cells.append(cell(values[metric], list(known.values())))
-        cells.append(difference(runs, arm, against))
+        line = {"arm": arm}
+        for metric in dict.fromkeys([passes[0], passes[-1], *others]):
+            head = metric.removeprefix("final_valid_")
+            known = scores(runs, arm, int(head[5:])) if head.startswith("pass@") else {}
+            line[head] = cell(values[metric], list(known.values()))
+        line[f"pass@1 over {against}"] = difference(runs, arm, against)
         last = rows[rows.arm == arm].groupby("seed")[["samples", "seconds"]].max().mean()
-        cells += [str(len(values)), f"{last.samples:.0f}", f"{last.seconds:.0f}"]
-        lines.append(cells)
-    if not any(cells[len(shown) + 1] for cells in lines[2:]):
-        lines = [cells[: len(shown) + 1] + cells[len(shown) + 2 :] for cells in lines]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        line |= {"seeds": len(values), "attempts": int(last.samples), "seconds": int(last.seconds)}
+        lines.append(line)
+
+    frame = pd.DataFrame(lines).astype(str)
+    frame = frame.loc[:, (frame != "").any()]  # without columns that say nothing
+    cells = [frame.columns, ["---"] * frame.shape[1], *frame.values]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def cell(values, known):
@@ -176,11 +167,11 @@ def cell(values, known):
 
 
 def difference(runs, arm, against):
-    """In pass@1, of the seeds that both have."""
-    mine, theirs = scores(runs, arm, 1), scores(runs, against, 1)
-    both = [seed for seed in mine if seed in theirs and arm != against]
-    gaps = [mine[seed] - theirs[seed] for seed in both]
-    if not gaps or any(gap.shape != gaps[0].shape for gap in gaps):
+    """In pass@1, of the seeds that both have; empty where nothing can be compared."""
+    mine, theirs = scores(runs, arm), scores(runs, against)
+    both = [seed for seed in mine if seed in theirs and len(mine[seed]) == len(theirs[seed])]
+    if arm == against or not both:
         return ""
+    gaps = [mine[seed] - theirs[seed] for seed in both]
     low, high = over_both(gaps)
     return f"{np.mean(gaps):+.3f} [{low:+.3f}, {high:+.3f}]"
