@@ -31,7 +31,7 @@ class Experiment:
 
 def experiments(quick, out):
     """{name: Experiment}, in the order of plan.toml, with folders below `out`. Arms with the same
-    flags, tests and seed share a run, in the folder of the first."""
+    flags and seed share a run, with the tests and in the folder of the first."""
     flags = FLAGS | QUICK if quick else FLAGS
     found, shared = {}, {}
 
@@ -42,12 +42,12 @@ def experiments(quick, out):
             seeds = entry.get("seeds", SEEDS)
             for seed in seeds[:1] if alone or quick else seeds:
                 run = make_run(Path(out, name, f"{arm}_s{seed}"), text, tests, seed, runs)
-                runs[arm, seed] = shared.setdefault((run.train, run.tests, run.after), run)
+                runs[arm, seed] = shared.setdefault(run.train or run.tests, run)
 
         texts = {key: " ".join(entry.get(key, "").split()) for key in ("question", "setting", "found", "mind")}
         panels = entry.get("panels", FLAGS["panels"].split(", "))
         against = entry.get("against", next(iter(runs))[0]) if runs else ""
-        split = "valid" if entry.get("valid") and not quick else "test"
+        split = "valid" if entry.get("valid") else "test"
         found[name] = Experiment(**texts, runs=runs, split=split, against=against, panels=panels)
     return found
 
@@ -55,8 +55,8 @@ def experiments(quick, out):
 def arms_of(entry, flags, quick):
     """Yields (arm, flags of train.py, {name: flags of eval.py}) for every choice of `vary`."""
     arms = entry["arms"]
-    tests = entry.get("tests", {}) if not quick else {}
-    tests = tests or {"": "{test}"}
+    tests = entry.get("tests", {"": "{test}"})
+    tests = {"": tests[""]} if quick else tests
     vary = entry.get("vary", {})
     seen = set()  # an arm whose name does not vary comes once
     for choice in itertools.product(*vary.values()):
