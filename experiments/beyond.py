@@ -1,17 +1,20 @@
 """FD with one thing changed, that the paper does not do. Nothing here is on by default;
 `python -m experiments.figures --only beyond` compares.
 
-    python -m experiments.beyond failures --steps 40 --out out/failures  # the flags are train.py's
-    python -m experiments.beyond taught+failures --steps 40    # several at once
-    python -m experiments.beyond expert --algo grpo                      # expert iteration
+    python -m experiments.beyond failures --steps 40         # the flags are train.py's
+    python -m experiments.beyond taught+failures --steps 40  # several at once
+    python -m experiments.beyond expert --algo grpo          # expert iteration
 
-A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py
-(experiments/ABLATION.md walks through that). What helped stands in train.py as a flag:
+A change is a function of what the tutor wrote, or a loss in place of the paper's
+(experiments/ABLATION.md walks through adding one). What helped stands in train.py as a flag:
 `--tail reverse`.
 """
 
 import sys
 
+import torch
+
+import fd_mini
 import train
 from eval import roll_out, seeded
 from extras.imitation import sft_backward
@@ -56,20 +59,43 @@ def wrong_feedback(rollouts, texts, *_):
     return texts[1:] + texts[:1]
 
 
-CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedback)}
+def position(rollouts, texts, policy, env, cfg, number):
+    """Later tokens of a wrong attempt count less (arXiv 2605.21606): token t of T is kept with
+    probability 1 - t/T, which weighs it so on average."""
+    generator = seeded(cfg.seed * 1_000_003 - number)
+    for rollout in rollouts:
+        length = len(rollout.sampled)
+        if rollout.verdict.status != "proved":
+            chances = 1 - torch.arange(length) / length
+            rollout.sampled = torch.bernoulli(chances, generator=generator).bool().tolist()
+    return texts
+
+
+CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedback, position)}
+
+
+# --- another loss
+def forks(logp, logq):
+    """No loss where the student is undecided, above half a nat among the teacher's top K: there
+    self-distillation was seen to close forks that are needed (arXiv 2607.05184)."""
+    entropy = -(logq.exp() * logq).sum(-1)  # [N]
+    return fd_mini.drop_tail(logp, logq) * (entropy < 0.5)
 
 
 def main(names, flags):
     """train.py with these changes."""
-    if names == ["expert"]:
-        train.STEPS["grpo"] = expert_step
-        return train.main(flags)
-    unknown = set(names) - CHANGES.keys()
+    known = {"expert", "forks", *CHANGES}
+    unknown = set(names) - known
     if unknown:
         sys.exit(
-            f"beyond.py: {', '.join(unknown)} is none of expert, {', '.join(CHANGES)}. Begin with one, "
-            "or several with + between them; then train.py's flags"
+            f"beyond.py: {', '.join(unknown)} is none of {', '.join(sorted(known))}. Begin with "
+            "one, or several with + between them; then train.py's flags"
         )
+    if "expert" in names:
+        train.STEPS["grpo"] = expert_step
+        return train.main(flags)
+    if "forks" in names:
+        fd_mini.LOSSES["drop"] = forks
 
     prepare = train.prepare
 
@@ -82,7 +108,7 @@ def main(names, flags):
             nonlocal calls
             calls += 1
             texts = write(rollouts)
-            for name in names:
+            for name in CHANGES.keys() & set(names):
                 texts = CHANGES[name](rollouts, texts, run.policy, run.env, cfg, calls)
             return texts
 

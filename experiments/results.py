@@ -40,18 +40,19 @@ def load(folder):
 
 
 def collect(folder, experiment, runs, split):
-    """Puts the finished of {(arm, seed): Run} into the files of `folder`, in place of what they
-    have of this experiment. split: the theorems of the runs' ends."""
-    kept = [frame[frame.experiment != experiment] for frame in load(folder)]
-    numbers, marks = ([frame] for frame in kept)
+    """Puts the finished of {(arm, seed): Run} into the files of `folder`, each in place of what
+    they have of it. split: the theorems of the runs' ends."""
+    numbers, marks = ([frame] for frame in load(folder))
     for (arm, seed), run in runs.items():
         if run.state == "done":
             key = {"experiment": experiment, "arm": arm, "seed": seed}
             end = end_of(run)
             mark = json.loads((run.folder / "done").read_text())
             mark |= {"tries": end["samples"], "proved": " ".join(map(str, end["proved"]))}
-            marks.append(pd.DataFrame([key | mark]))
+            for frames in (numbers, marks):
+                frames[0] = frames[0][(frames[0][list(key)] != list(key.values())).any(axis=1)]
             numbers.append(numbers_of(run, end, split).assign(**key))
+            marks.append(pd.DataFrame([key | mark]))
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     for (name, columns), frames in zip(FILES.items(), (numbers, marks)):
