@@ -18,6 +18,7 @@ from data import load_theorems
 from eval import seeded
 from extras import provers, runs
 from extras.prompts import completion_of, prompt_for
+from extras.stops import in_one_line
 
 LONGEST = 80  # attempt, in tokens
 
@@ -61,4 +62,5 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    with in_one_line("measure.py"):
+        tyro.cli(main, description=__doc__)
