@@ -8,7 +8,6 @@ An experiment is an entry of plan.toml: arms, each a few flags over train.py. Tr
 there and run it again. experiments/sweep.py runs the runs, and is the tool for grids of your own.
 """
 
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tyro
 
 from experiments import pictures, results
 from experiments.plan import experiments
-from experiments.sweep import execute_all
+from experiments.sweep import PANELS, execute_all
 from extras.flags import at_least_one
 from extras.runs import replace_text
 from extras.stops import in_one_line
@@ -33,6 +32,8 @@ attempts are known the interval covers seeds and theorems (both drawn again), el
 (Student's t; nothing for one seed); so do the bands. Attempts of `sft` are proofs read; seconds are \
 of training, one thread, other runs beside it.
 """
+# Of an experiment, and what stands before them below the table.
+TEXTS = {"question": None, "setting": None, "found": "", "mind": "What would change our mind: "}
 
 
 @dataclass
@@ -49,32 +50,30 @@ class Config:
 
 def section(name, experiment, rows, runs):
     """Question, setting, picture, one table, answer, what would change it."""
-    text = f"\n## {name}\n\n**{experiment.question}** {experiment.setting}\n\n"
+    texts = {key: " ".join(experiment.get(key, "").split()) for key in TEXTS}
+    text = f"\n## {name}\n\n**{texts['question']}** {texts['setting']}\n\n"
     text += f"![{name}](figures/{name}.png)\n\n"
-    text += results.table(rows, runs, experiment.against)
-    if experiment.found:
-        text += f"\n{experiment.found}\n"
-    if experiment.mind:
-        text += f"\nWhat would change our mind: {experiment.mind}\n"
+    arms = [arm for arm, _ in experiment["runs"]]
+    text += results.table(rows, runs, experiment.get("against", arms[0]))
+    for key, opening in TEXTS.items():
+        if opening is not None and texts[key]:
+            text += f"\n{opening}{texts[key]}\n"
 
     known = set(zip(rows.arm, rows.seed))
-    missing = [f"{arm} (seed {seed})" for arm, seed in experiment.runs if (arm, seed) not in known]
+    missing = [f"{arm} (seed {seed})" for arm, seed in experiment["runs"] if (arm, seed) not in known]
     if missing:
         text += f"\nNot run yet: {', '.join(missing)}.\n"
-    trained = [shlex.join(run.train) for run in experiment.runs.values() if run.train]
-    text += f"\n`python -m experiments.figures --only {name}`: {len(experiment.runs)} runs like "
-    text += f"`python train.py {trained[0]}`"
-    text += f" · commit {', '.join(sorted(set(runs.commit)))} · {runs.seconds.sum() / 60:.0f} minutes.\n"
-    return text
+    minutes = runs.seconds.sum() / 60
+    text += f"\n`python -m experiments.figures --only {name}` · {len(runs)} runs, {minutes:.0f} minutes"
+    return text + f" · commit {', '.join(sorted(set(runs.commit)))}\n"
 
 
 def write(cfg, known, names):
     """results.csv and runs.csv with what is finished of `names`; pictures and README.md of all."""
     out = Path(cfg.results)
     for name in names:
-        experiment = known[name]
-        if any(run.state == "done" for run in experiment.runs.values()):
-            results.collect(out, name, experiment.runs, experiment.split)
+        split = "valid" if known[name].get("valid") else "test"
+        results.collect(out, name, known[name]["runs"], split)
 
     rows, runs = results.load(out)
     text = HEAD
@@ -83,7 +82,8 @@ def write(cfg, known, names):
     for name, experiment in known.items():
         its_rows, its_runs = rows[rows.experiment == name], runs[runs.experiment == name]
         if len(its_rows):
-            pictures.draw(its_rows, experiment.panels, out / "figures" / f"{name}.png")
+            panels = experiment.get("panels", PANELS)
+            pictures.draw(its_rows, panels, out / "figures" / f"{name}.png")
             text += section(name, experiment, its_rows, its_runs)
     replace_text(out / "README.md", text)
     return out
@@ -113,7 +113,7 @@ def main(cfg):
     if unknown:
         raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(known)}")
 
-    asked = [run for name in names for run in known[name].runs.values()]
+    asked = [run for name in names for run in known[name]["runs"].values()]
     # What others start from is first, and is run even where --only leaves it out.
     stems = [run.after for run in asked if run.after]
     runs = list(dict.fromkeys(stems + asked))

@@ -3,7 +3,6 @@
 import itertools
 import shlex
 import tomllib
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,43 +11,22 @@ from experiments.sweep import Run
 PLAN = tomllib.loads(Path(__file__).with_name("plan.toml").read_text(encoding="utf-8"))
 FLAGS = PLAN.pop("flags")  # what {name} in an arm stands for
 QUICK = PLAN.pop("quick")
-SEEDS = [0, 1, 2]
-
-
-@dataclass
-class Experiment:
-    """A question, and the runs that answer it. The texts are written by hand."""
-
-    question: str
-    setting: str
-    found: str
-    mind: str  # what would change it
-    runs: dict  # {(arm, seed): Run}
-    split: str  # whose theorems the ends are about
-    against: str  # the arm that others are compared with
-    panels: list[str]  # of its picture, see pictures.py
 
 
 def experiments(quick, out):
-    """{name: Experiment}, in the order of plan.toml, with folders below `out`. Arms with the same
-    flags and seed share a run, with the tests and in the folder of the first."""
+    """{name: entry of plan.toml}, and in each `runs`: {(arm, seed): Run}, with folders below `out`.
+    Arms with the same flags and seed share a run, with the tests and in the folder of the first."""
     flags = FLAGS | QUICK if quick else FLAGS
     found, shared = {}, {}
-
     for name, entry in PLAN.items():
         runs = {}
         for arm, text, tests in arms_of(entry, flags, quick):
-            alone = "one_seed" in entry and not any(fnmatch(arm, p) for p in entry["three_seeds"])
-            seeds = entry.get("seeds", SEEDS)
-            for seed in seeds[:1] if alone or quick else seeds:
+            often = any(fnmatch(arm, pattern) for pattern in entry.get("three_seeds", ["*"]))
+            seeds = entry.get("seeds", [0, 1, 2])
+            for seed in seeds if often and not quick else seeds[:1]:
                 run = make_run(Path(out, name, f"{arm}_s{seed}"), text, tests, seed, runs)
                 runs[arm, seed] = shared.setdefault(run.train or run.tests, run)
-
-        texts = {key: " ".join(entry.get(key, "").split()) for key in ("question", "setting", "found", "mind")}
-        panels = entry.get("panels", FLAGS["panels"].split(", "))
-        against = entry.get("against", next(iter(runs))[0]) if runs else ""
-        split = "valid" if entry.get("valid") else "test"
-        found[name] = Experiment(**texts, runs=runs, split=split, against=against, panels=panels)
+        found[name] = entry | {"runs": runs}
     return found
 
 
