@@ -21,8 +21,12 @@ FILES = {
 }
 # Of log.jsonl, as train_... in results.csv.
 CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
+# Of valid.jsonl, as valid_...
+VALID = ["pass@1", "entropy", "length", "tactics"]
 # Of a run's end.
 END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|cut|tactics|p_reference|kl_base)"
+# What the table shows of it, beside pass@1 and pass@k.
+OTHERS = ("entropy", "length", "kl_base", "told_pass@1")
 # Student's t, 95 %, by the number of values.
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
@@ -42,22 +46,27 @@ def load(folder):
 def collect(folder, experiment, runs, split):
     """Puts the finished of {(arm, seed): Run} into the files of `folder`, each in place of what
     they have of it. split: the theorems of the runs' ends."""
-    numbers, marks = ([frame] for frame in load(folder))
-    for (arm, seed), run in runs.items():
-        if run.state == "done":
-            key = {"experiment": experiment, "arm": arm, "seed": seed}
-            end = end_of(run)
-            mark = json.loads((run.folder / "done").read_text())
-            mark |= {"tries": end["samples"], "proved": " ".join(map(str, end["proved"]))}
-            for frames in (numbers, marks):
-                frames[0] = frames[0][(frames[0][list(key)] != list(key.values())).any(axis=1)]
-            numbers.append(numbers_of(run, end, split).assign(**key))
-            marks.append(pd.DataFrame([key | mark]))
+    done = {key: run for key, run in runs.items() if run.state == "done"}
+    tables = [[without(frame, experiment, done)] for frame in load(folder)]
+    for (arm, seed), run in done.items():
+        key = {"experiment": experiment, "arm": arm, "seed": seed}
+        end = end_of(run)
+        tables[0].append(numbers_of(run, end, split).assign(**key))
+        mark = json.loads((run.folder / "done").read_text())
+        proved = " ".join(map(str, end["proved"]))
+        mark |= {"tries": end["samples"], "proved": proved}
+        tables[1].append(pd.DataFrame([key | mark]))
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for (name, columns), frames in zip(FILES.items(), (numbers, marks)):
-        text = pd.concat(frames)[columns].to_csv(index=False, float_format="%.6g")
-        replace_text(Path(folder, name), text)
+    for (name, columns), frames in zip(FILES.items(), tables):
+        table = pd.concat(frames)[columns]
+        replace_text(Path(folder, name), table.to_csv(index=False, float_format="%.6g"))
+
+
+def without(frame, experiment, runs):
+    """The lines that are not of these (arm, seed)."""
+    its = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
+    return frame[(frame.experiment != experiment) | ~its.isin(list(runs))]
 
 
 # --- of one run
@@ -90,30 +99,37 @@ def numbers_of(run, end, split):
     of the steps up to it, validations, and the end on `split`."""
     log = pd.DataFrame(read_lines(run.folder / "log.jsonl"))
     valid = pd.DataFrame(read_lines(run.folder / "valid.jsonl"))
-    places, last = clock(run), len(log)
-    end = {metric: value for metric, value in end.items() if re.fullmatch(END, metric)}
-    tables = [pd.DataFrame(end, [last]).add_prefix("" if split == "test" else "final_valid_")]
+    places = clock(run)
+    last = len(log)
+    shown = {name: value for name, value in end.items() if re.fullmatch(END, name)}
+    prefix = "" if split == "test" else "final_valid_"
+    tables = [pd.DataFrame(shown, [last]).add_prefix(prefix)]
     if last:
         parts = log.groupby(log.index // max(1, last // 30))
         means = parts[log.columns.intersection(CURVES)].mean()
-        tables.append(means.set_index(parts.step.last()).add_prefix("train_"))
+        means = means.set_index(parts.step.last())
+        tables.append(means.add_prefix("train_"))
     if len(valid):
-        valid = valid.set_index("step")[["pass@1", "entropy", "length", "tactics"]]
+        valid = valid.set_index("step")[VALID]
         tables.append(valid.add_prefix("valid_"))
-        half = valid.index[valid["pass@1"] >= valid["pass@1"].iloc[-1] / 2][0]
-        if valid["pass@1"].iloc[-1] >= 0.1:
-            tables.append(pd.DataFrame({"attempts_to_half": places.samples[half]}, [last]))
-    long = pd.concat(tables).melt(var_name="metric", ignore_index=False).dropna()
-    return long.join(places)
+        ends_at = valid["pass@1"].iloc[-1]
+        half = valid.index[valid["pass@1"] >= ends_at / 2][0]
+        if ends_at >= 0.1:
+            needed = {"attempts_to_half": places.samples[half]}
+            tables.append(pd.DataFrame(needed, [last]))
+    long = pd.concat(tables).melt(var_name="metric", ignore_index=False)
+    return long.dropna().join(places)
 
 
 # --- intervals
 def over_seeds(values):
     """(low, high) of the mean of one value a seed, 95 %: Student's t."""
+    mean = np.mean(values)
     half = 0.0
     if len(values) > 1:
-        half = T.get(len(values), 2.0) * np.std(values, ddof=1) / len(values) ** 0.5
-    return np.mean(values) - half, np.mean(values) + half
+        error = np.std(values, ddof=1) / len(values) ** 0.5
+        half = T.get(len(values), 2.0) * error
+    return mean - half, mean + half
 
 
 def over_both(scores):
@@ -121,8 +137,12 @@ def over_both(scores):
     (the pigeonhole bootstrap, Owen 2007, section 3)."""
     scores = np.asarray(scores)
     random = np.random.default_rng(0)
-    seeds, theorems = (random.integers(n, size=(2000, n)) for n in scores.shape)
-    means = [scores[s][:, t].mean() for s, t in zip(seeds, theorems)]
+    seeds, theorems = scores.shape
+    means = []
+    for _ in range(2000):
+        drawn = scores[random.integers(seeds, size=seeds)]
+        drawn = drawn[:, random.integers(theorems, size=theorems)]
+        means.append(drawn.mean())
     return np.quantile(means, [0.025, 0.975])
 
 
@@ -140,20 +160,25 @@ def table(rows, runs, against):
     """Markdown: a line an arm, of what all arms end with, and how much higher its pass@1 is than
     that of the arm `against`, compared by seed and theorem."""
     ends = rows[rows.metric.str.fullmatch(END)]
-    ends = ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False).dropna(axis=1)
-    passes = sorted((m for m in ends if "pass@" in m), key=lambda m: int(m.split("@")[1]))
-    others = [m for m in ends if m.endswith(("entropy", "length", "kl_base")) or m == "told_pass@1"]
+    ends = ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False)
+    ends = ends.dropna(axis=1)
+    passes = [name for name in ends if re.fullmatch(r"(final_valid_)?pass@\d+", name)]
+    passes.sort(key=lambda name: int(name.split("@")[1]))
+    others = [name for name in ends if name.endswith(OTHERS)]
 
     lines = []
     for arm, values in ends.groupby("arm", sort=False):
         line = {"arm": arm}
-        for metric in dict.fromkeys([passes[0], passes[-1], *others]):
-            head = metric.removeprefix("final_valid_")
-            known = scores(runs, arm, int(head[5:])) if head.startswith("pass@") else {}
-            line[head] = cell(values[metric], list(known.values()))
+        for name in dict.fromkeys([passes[0], passes[-1], *others]):
+            head = name.removeprefix("final_valid_")
+            known = {}
+            if head.startswith("pass@"):
+                known = scores(runs, arm, int(head[5:]))
+            line[head] = cell(values[name], list(known.values()))
         line[f"pass@1 over {against}"] = difference(runs, arm, against)
-        last = rows[rows.arm == arm].groupby("seed")[["samples", "seconds"]].max().mean()
-        line |= {"seeds": len(values), "attempts": int(last.samples), "seconds": int(last.seconds)}
+        line["seeds"] = len(values)
+        last = rows[rows.arm == arm].groupby("seed").max(numeric_only=True).mean()
+        line |= {"attempts": int(last.samples), "seconds": int(last.seconds)}
         lines.append(line)
 
     frame = pd.DataFrame(lines).astype(str)
