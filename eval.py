@@ -177,6 +177,7 @@ def evaluate(
         "samples": samples,
         "seed": seed,
         "left_out": len(rollouts) - sum(judged),
+        "proved": proved,
     }
     for k in KS:
         if k <= max(judged):

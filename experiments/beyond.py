@@ -1,19 +1,34 @@
 """FD with one thing changed, that the paper does not do. Nothing here is on by default;
 `python -m experiments.figures --only beyond` compares.
 
-    python -m experiments.beyond failures --steps 40 --out out/failures  # the flags are train.py's
-    python -m experiments.beyond taught+cut --steps 40 --out out/both    # several at once
+    python -m experiments.beyond failures --steps 40         # the flags are train.py's
+    python -m experiments.beyond taught+failures --steps 40  # several at once
+    python -m experiments.beyond expert --algo grpo          # expert iteration
 
-A change is a function of what the tutor wrote; the loss itself is changed in fd_mini.py
-(experiments/ABLATION.md walks through that). What helped stands in train.py as a flag:
+A change is a function of what the tutor wrote, or a loss in place of the paper's
+(experiments/ABLATION.md walks through adding one). What helped stands in train.py as a flag:
 `--tail reverse`.
 """
 
-import math
 import sys
 
+import torch
+
+import fd_mini
 import train
 from eval import roll_out, seeded
+from extras.imitation import sft_backward
+
+
+# --- another step
+def expert_step(cfg, run, theorems, step):
+    """Expert iteration: imitate the attempts of this step that Lean has accepted."""
+    metrics, rollouts = train.sample_and_judge(cfg, run, theorems, step)
+    good = [r for r in rollouts if r.verdict.status == "proved"]
+    if good:
+        rows = zip(*[(r.prompt_ids, r.completion_ids, r.sampled) for r in good])
+        metrics |= sft_backward(run.policy, *rows, cfg.micro_tokens)
+    return metrics, rollouts
 
 
 # --- changes of who is taught what
@@ -44,47 +59,43 @@ def wrong_feedback(rollouts, texts, *_):
     return texts[1:] + texts[:1]
 
 
-def cut(rollouts, texts, policy, *_):
-    """No loss after the first wrong line: what follows it was written in a state that a right proof
-    never reaches."""
+def position(rollouts, texts, policy, env, cfg, number):
+    """Later tokens of a wrong attempt count less (arXiv 2605.21606): token t of T is kept with
+    probability 1 - t/T, which weighs it so on average."""
+    generator = seeded(cfg.seed * 1_000_003 - number)
     for rollout in rollouts:
-        wrong = wrong_line(rollout)
-        lines = token_lines(policy.tokenizer, rollout.completion_ids)
-        rollout.sampled = [line <= wrong for line in lines]
+        length = len(rollout.sampled)
+        if rollout.verdict.status != "proved":
+            chances = 1 - torch.arange(length) / length
+            rollout.sampled = torch.bernoulli(chances, generator=generator).bool().tolist()
     return texts
 
 
-CHANGES = {
-    change.__name__: change for change in (failures, taught, wrong_feedback, cut)
-}
+CHANGES = {change.__name__: change for change in (failures, taught, wrong_feedback, position)}
 
 
-def token_lines(tokenizer, ids: list[int]) -> list[int]:
-    """The line (from 0) on which each token begins, in the text of all of them."""
-    return [tokenizer.decode(ids[:i]).count("\n") for i in range(len(ids))]
-
-
-def wrong_line(rollout) -> float:
-    """The line (from 0) of a proof's text with Lean's first error; infinite where there is none
-    (`unsolved goals` stands at `by`)."""
-    # Lean counts from 1 and begins with the statement, which ends in `:= by`.
-    above = rollout.theorem.statement.count("\n") + 2
-    first = math.inf
-    for message in rollout.verdict.messages:
-        line = message["line"] - above
-        if message["severity"] == "error" and line >= 0:
-            first = min(first, line)
-    return first
+# --- another loss
+def forks(logp, logq):
+    """No loss where the student is undecided, above half a nat among the teacher's top K: there
+    self-distillation was seen to close forks that are needed (arXiv 2607.05184)."""
+    entropy = -(logq.exp() * logq).sum(-1)  # [N]
+    return fd_mini.drop_tail(logp, logq) * (entropy < 0.5)
 
 
 def main(names, flags):
     """train.py with these changes."""
-    unknown = set(names) - CHANGES.keys()
+    known = {"expert", "forks", *CHANGES}
+    unknown = set(names) - known
     if unknown:
         sys.exit(
-            f"beyond.py: {', '.join(unknown)} is none of {', '.join(CHANGES)}. Begin with one, "
-            "or several with + between them; then train.py's flags"
+            f"beyond.py: {', '.join(unknown)} is none of {', '.join(sorted(known))}. Begin with "
+            "one, or several with + between them; then train.py's flags"
         )
+    if "expert" in names:
+        train.STEPS["grpo"] = expert_step
+        return train.main(flags)
+    if "forks" in names:
+        fd_mini.LOSSES["drop"] = forks
 
     prepare = train.prepare
 
@@ -97,7 +108,7 @@ def main(names, flags):
             nonlocal calls
             calls += 1
             texts = write(rollouts)
-            for name in names:
+            for name in CHANGES.keys() & set(names):
                 texts = CHANGES[name](rollouts, texts, run.policy, run.env, cfg, calls)
             return texts
 

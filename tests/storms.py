@@ -179,7 +179,7 @@ def pools(folder):
     tools = [["toy.warm_up", "--ship", value] for value in [*bad_runs[:-1], *at("run", "run/ckpt/student"), *(m for m in models if "model-" in m)]] + [["toy.warm_up", "--steps", "0"], ["toy.warm_up", "--out", str(folder / "full")]]
     tools += [["lean.proofs", value] for value in [*bad_runs, *odd]] + [["lean.proofs"], ["lean.proofs", "a", "b"]]
     tools += [["experiments.figures", "--jobs", "-2"],
-              ["experiments.figures", "--only", "x"], ["experiments.beyond", "x"], ["experiments.beyond", "failures", "--steps", "0"], ["experiments.narrow_base", "own", str(folder / "full")]]
+              ["experiments.figures", "--only", "x"], ["experiments.beyond", "x"], ["experiments.beyond", "failures", "--steps", "0"], ["experiments.bases", "x"], ["experiments.sweep", "--vary", "tail"], ["experiments.sweep", "--vary", "code=no-such-branch"], ["experiments.sweep", "--jobs", "0"]]
     tools += [["bench." + tool, "--" + flag, value] for tool, flags in {"lean": "proofs single files workers", "loss": "tokens repeats width vocabularies", "rollout": "batch new-tokens", "step": "prompts new-tokens batch micro-tokens steps"}.items()
               for flag in flags.split() for value in ("0", "-3", "x")]
     tools += [["lean_env", "setup", ""], ["lean_env", "setup", str(folder / "file")], ["lean_env"], ["lean_env", "setup", str(folder / "p"), "--mathlib", "x"]]

@@ -13,7 +13,7 @@ import torch
 
 import fd_mini
 from experiments import beyond
-from lean_env import LeanEnv, Rollout, Theorem, Verdict
+from lean_env import Rollout, Theorem, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,23 +80,43 @@ def test_changes_say_who_is_not_taught():
     assert beyond.wrong_feedback(some, ["a", "b", "c"]) == ["b", "c", "a"]
 
 
-class Letters:
-    """A tokenizer with a token for each character."""
+def test_later_tokens_of_a_wrong_attempt_count_less_on_average():
+    some = rollouts("proved", "rejected")
+    for r in some:
+        r.sampled = [True] * 4
+    kept = torch.zeros(4)
+    for number in range(400):
+        some[1].sampled = [True] * 4
+        assert beyond.position(some, ["a", "b"], None, None, Namespace(seed=3), number) == ["a", "b"]
+        kept += torch.tensor(some[1].sampled)
+    assert some[0].sampled == [True] * 4
+    assert torch.allclose(kept / 400, torch.tensor([1, 0.75, 0.5, 0.25]), atol=0.08)
 
-    def decode(self, ids):
-        return "".join(map(chr, ids))
+
+def test_forks_have_no_loss_and_other_tokens_the_papers():
+    logq = torch.tensor([[0.5, 0.5, 0.0], [0.9, 0.05, 0.05]]).clamp(min=1e-9).log()  # 0.69, 0.39
+    logp = torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]]).log()
+    by_hand = -(0.2 * math.log(0.9) + 0.8 * math.log(0.05))
+    assert torch.allclose(beyond.forks(logp, logq), torch.tensor([0.0, by_hand]))
 
 
-def test_the_loss_stops_after_leans_first_wrong_line():
-    theorem = Theorem("t", "theorem t (p : Prop) :\n  p → p")
-    text = "  intro h\n  exact k\n  exact h"
-    (verdict,) = LeanEnv().check([(theorem, "by\n" + text)])
-    ids = list(map(ord, text))
-    r = Rollout(theorem, [], ids, [True] * len(ids), verdict, text=text)
-    assert verdict.status == "rejected" and beyond.wrong_line(r) == 1
-    assert beyond.cut([r], ["F"], Namespace(tokenizer=Letters())) == ["F"]
-    assert r.sampled == [True] * len("  intro h\n  exact k\n") + [False] * len("  exact h")
-    assert beyond.wrong_line(rollouts("proved")[0]) == float("inf")
+def test_expert_iteration_learns_from_what_lean_accepts_and_from_nothing_else(monkeypatch):
+    some = rollouts("rejected", "proved", "timeout")
+    for i, r in enumerate(some):
+        r.prompt_ids, r.completion_ids, r.sampled = [i], [10 + i], [True]
+    monkeypatch.setattr(beyond.train, "sample_and_judge", lambda *_: ({"pass": 0.5}, some))
+    seen = []
+
+    def imitate(policy, prompts, completions, sampled, micro_tokens):
+        seen.append((prompts, completions, sampled))
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(beyond, "sft_backward", imitate)
+    cfg, run = Namespace(micro_tokens=8), Namespace(policy=None)
+    assert beyond.expert_step(cfg, run, [], 1) == ({"pass": 0.5, "loss": 1.0}, some)
+    assert seen == [(([1],), ([11],), ([True],))]
+    some[1].verdict = Verdict("rejected")
+    assert beyond.expert_step(cfg, run, [], 1)[0] == {"pass": 0.5} and len(seen) == 1
 
 
 def test_a_change_reaches_train_py(tmp_path):
@@ -111,9 +131,9 @@ def test_a_change_reaches_train_py(tmp_path):
         )
 
     flags = "--steps 1 --prompts-per-step 4 --eval-every 0 --lora-rank 4".split()
-    done = run("taught+failures", *flags, "--out", str(tmp_path / "run"))
+    done = run("taught+failures+forks", *flags, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1
     wrong = run("taugt", "--steps", "1")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("beyond.py: taugt is none of failures")
+    assert wrong.stderr.startswith("beyond.py: taugt is none of expert, failures")

@@ -10,7 +10,7 @@ import pytest
 import eval as evaluation
 import train
 from data import complaints, screen
-from experiments import figures, plan
+from experiments import sweep
 from extras import flags, runs
 from lean import dojo, proofs
 from lean_env import LeanEnv, Theorem
@@ -199,5 +199,5 @@ def test_an_experiment_removes_no_folder_that_it_has_not_made(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(RuntimeError, match="was not made here"):
-        figures.execute(plan.Run(tmp_path / "mine", (), ()))
+        sweep.execute(sweep.Run(tmp_path / "mine", (), ()))
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"

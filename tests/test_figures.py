@@ -1,7 +1,5 @@
-"""experiments/figures.py as `make figures` starts it: one experiment with tiny runs, real training,
-real Lean."""
+"""experiments/: grids of runs with real training and real Lean, the numbers they leave, the page."""
 
-import csv
 import json
 import os
 import shlex
@@ -9,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from experiments import figures, plan, report
-from experiments.plan import Experiment
+from experiments import bases, figures, pictures, plan, results, sweep
+from experiments.sweep import Run
+from lean_env import Theorem
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -21,243 +22,276 @@ SMALL = (
 )
 
 
-@pytest.fixture
-def table(monkeypatch):
-    """Two experiments in place of the real ones; their shared arm is one run."""
-    table = {
-        "ema": Experiment("What?", {"base": "", "0.9": SMALL}, 2, "test", ""),
-        "styles": Experiment("Who?", {"style_4": SMALL}, 2, "test", ""),
-    }
-    for module in (plan, figures, report):
-        monkeypatch.setattr(module, "experiments", lambda quick: table)
-    return table
+def small(folder, more="", tests=(), after=None):
+    return Run(folder, tuple(shlex.split(f"{SMALL} {more} --seed 0")), tests, after)
 
 
 @pytest.fixture
-def config(tmp_path):
-    few = (ROOT / "toy" / "test.jsonl").read_text().splitlines(True)[:4]
-    (tmp_path / "few.jsonl").write_text("".join(few))
-    return figures.Config(
-        quick=True,
-        out=str(tmp_path / "runs"),
-        results=str(tmp_path / "results"),
-        data=str(tmp_path / "few.jsonl"),
-    )
+def few(tmp_path):
+    """Four theorems to test on."""
+    lines = (ROOT / "toy" / "test.jsonl").read_text().splitlines(True)[:4]
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(lines))
+    return path
 
 
-def test_a_figure_is_made_once_and_a_broken_off_run_goes_on(
-    table, config, tmp_path, monkeypatch, capsys
+def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
+    few, tmp_path, monkeypatch, capsys
 ):
-    run = plan.make_runs(["ema"], config)["ema", "0.9", 0]
-    run.folder.parent.mkdir(parents=True)
+    test = ("--data", str(few), "--split", "test", "--samples", "2", "--seed", "0")
+    told = ("told", (*test, "--feedback", "tutor"))
+    run = small(tmp_path / "fd_s0", tests=(("", test), told))
+    base = Run(tmp_path / "base_s0", (), (("", (*test, "--model", "tiny")),))
     # As the runner leaves it when the machine dies after step 1.
-    run.folder.with_name("0.9_s0.flags").write_text(run.flags)
+    run.folder.with_name("fd_s0.key").write_text(run.key)
     flags = shlex.join(run.train).replace("--steps 2", "--steps 1")
     flags = flags.replace("--eval-every 2", "--eval-every 0")
-    subprocess.run(
-        [sys.executable, "train.py", *shlex.split(flags), "--out", str(run.folder)],
-        cwd=ROOT,
-        check=True,
-        timeout=60,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    words = [sys.executable, "train.py", *shlex.split(flags), "--out", str(run.folder)]
+    subprocess.run(words, cwd=ROOT, check=True, timeout=60)
     first = (run.folder / "log.jsonl").read_text()
     assert run.state == "broken off"
 
-    assert figures.main(config) == [], capsys.readouterr().out
+    assert sweep.execute_all([run, base], 2) == [], capsys.readouterr().out
     said = capsys.readouterr().out
-    assert (
-        "2 runs, 0 of them finished" in said
-        and "0.9_s0: resumed" in said
-        and "base_s0: run" in said
-    )
+    assert "2 runs, 0 of them finished" in said and "fd_s0: resumed" in said
     log = (run.folder / "log.jsonl").read_text()
     assert log.startswith(first) and log.count("\n") == 2, "step 1 was not run again"
 
-    with (tmp_path / "results" / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [
-        "experiment",
-        "arm",
-        "seed",
-        "step",
-        "samples",
-        "seconds",
-        "metric",
-        "value",
-    ]
-    assert {(r["experiment"], r["arm"]) for r in rows} == {
-        ("ema", "0.9"),
-        ("ema", "base"),
-        ("styles", "style_4"),
-    }
-    at = {(r["arm"], r["metric"], int(r["step"])): r for r in rows if r["experiment"] == "ema"}
-    end = at["0.9", "pass@1", 2]
-    assert (
-        0 <= float(end["value"]) <= 1
-        and (end["seed"], end["samples"]) == ("0", "8")
-        and float(end["seconds"]) > 0
-    )
-    assert {m for a, m, _ in at if a == "0.9"} >= {
-        "pass@2",
-        "entropy",
-        "train_pass",
-        "train_entropy",
-        "train_kl",
-        "train_length",
-        "train_teacher_mass",
-    }
-    assert ("base", "pass@1", 0) in at and ("0.9", "valid_pass@1", 2) in at
-    for name in ("ema", "styles"):
-        assert (
-            (tmp_path / "results" / "figures" / f"{name}.png")
-            .read_bytes()
-            .startswith(b"\x89PNG")
-        )
-    text = (tmp_path / "results" / "README.md").read_text()
-    assert (
-        "## ema" in text
-        and "| 0.9 |" in text
-        and "a look, no evidence" in text
-        and "--only ema" in text
-    )
+    results.collect(tmp_path / "out", "main", {("base", 0): base, ("fd", 0): run}, "test")
+    rows, marks = results.load(tmp_path / "out")
+    assert list(rows) == "experiment arm seed step samples seconds metric value".split()
+    at = rows[rows.arm == "fd"].set_index(["metric", "step"])
+    assert at.samples["pass@1", 2] == 8 and at.samples["train_pass", 1] == 4
+    wanted = {"pass@2", "entropy", "told_pass@1", "train_kl", "train_length", "valid_pass@1"}
+    assert wanted <= set(rows[rows.arm == "fd"].metric)
+    by_hand = json.loads((run.folder / "eval.json").read_text())[str(run.folder)]
+    assert at.value["pass@1", 2] == pytest.approx(by_hand["pass@1"], abs=1e-5)
+    assert [len(mark.proved.split()) for mark in marks.itertuples()] == [4, 4]
+    assert np.mean(results.scores(marks, "fd")[0]) == pytest.approx(by_hand["pass@1"])
 
-    monkeypatch.setattr(figures.subprocess, "Popen", None)  # whoever starts a process now fails
-    monkeypatch.setattr(figures, "commit", lambda: "unused")
-    assert (
-        figures.execute_all(list(plan.make_runs(["ema", "styles"], config).values()), 2) == []
-    )
-    assert "finished before" in capsys.readouterr().out
+    table = results.table(rows, marks, "base")
+    assert "| fd |" in table and "pass@1 over base" in table and "told_pass@1" not in table
+    panels = ["valid_pass@1 samples", "train_entropy step", "pass@2 pass@1"]
+    pictures.draw(rows, panels, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+    monkeypatch.setattr(sweep, "call", None)  # whoever starts a script now fails
+    assert sweep.execute_all([run, base], 1) == []
+    assert capsys.readouterr().out.count("finished before") == 2
 
 
-def finish(run, lr):
+def finish(run, passed, group=1, proved=(1, 0)):
     """What a run of two steps leaves behind."""
     run.folder.mkdir(parents=True)
-    (run.folder / "config.json").write_text(
-        json.dumps({"prompts_per_step": 4, "group_size": 1})
-    )
-    (run.folder / "log.jsonl").write_text(
-        "".join(
-            json.dumps({"step": step, "pass": lr, "seconds": 3.0}) + "\n" for step in (1, 2)
-        )
-    )
-    (run.folder / "eval.json").write_text(
-        json.dumps({"run": {"pass@1": lr, "entropy": 0.1, "length": 9.0, "cut": 0.0}})
-    )
-    (run.folder / "done").write_text(
-        json.dumps({"flags": run.flags, "commit": "abc", "seconds": 6.0})
-    )
+    config = {"prompts_per_step": 4, "group_size": group}
+    (run.folder / "config.json").write_text(json.dumps(config))
+    steps = [{"step": step, "pass": passed, "seconds": 3.0} for step in (1, 2)]
+    (run.folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps))
+    end = {"pass@1": passed, "entropy": 0.1, "length": 9.0, "samples": 1, "proved": proved}
+    (run.folder / "eval.json").write_text(json.dumps({"run": end}))
+    done = {"key": run.key, "commit": "abc", "seconds": 6.0}
+    (run.folder / "done").write_text(json.dumps(done))
 
 
-def test_what_is_not_asked_for_stays_as_it_is_committed(table, config, tmp_path, monkeypatch):
-    """A fresh clone has results.csv, README.md and pictures, but no runs: --only must not throw the
-    others' away."""
-    monkeypatch.setattr(figures, "execute_all", lambda runs, jobs: [])
-    table["ema"].arms = {"0.9": SMALL, "1": SMALL + " --ema-alpha 1"}
-    table["styles"].arms = {"style_4": SMALL, "style_1": SMALL + " --feedback-style 1"}
-    for run in dict.fromkeys(plan.make_runs(["ema", "styles"], config).values()):
-        finish(run, 0.25)
-    figures.main(config)
-    results = tmp_path / "results"
-    before = {name: (results / name).read_text() for name in ("README.md", "results.csv")}
-    config.out, config.only = str(tmp_path / "another clone"), ("styles",)
-    for run in plan.make_runs(["styles"], config).values():
-        finish(run, 0.75)  # style_4 is also an arm of ema, which nobody asked for
-    figures.main(config)
-    old, new = (
-        t.split("\n## ") for t in (before["README.md"], (results / "README.md").read_text())
-    )
-    assert (
-        [part.split()[0] for part in new] == ["#", "ema", "styles"]
-        and new[:2] == [old[0], old[1]]
-        and "0.750" in new[2]
-    )
-    lines = [
-        t.splitlines() for t in (before["results.csv"], (results / "results.csv").read_text())
-    ]
-    assert len(lines[0]) == len(lines[1]) and [l for l in lines[0] if l.startswith("ema,")] == [
-        l for l in lines[1] if l.startswith("ema,")
-    ]
-    assert all(
-        l.endswith(("0.75", ",0.1", ",9.0", ",0.0"))
-        for l in lines[1]
-        if l.startswith("styles,")
-    )
+TEST = (("", ("--samples", "1")),)
 
 
-def test_grpo_over_fd_goes_on_from_the_steps_attempts_and_seconds_of_its_fd_run(table, config):
-    table["ema"].arms["grpo_over_it"] = f"{SMALL} --algo grpo --init @0.9"
-    runs = plan.make_runs(["ema"], config)
-    for arm, group in (("0.9", 1), ("grpo_over_it", 5)):
-        run = runs["ema", arm, 0]
-        run.folder.mkdir(parents=True)
-        (run.folder / "config.json").write_text(
-            json.dumps({"prompts_per_step": 4, "group_size": group})
-        )
-        (run.folder / "log.jsonl").write_text(
-            "".join(
-                json.dumps({"step": step, "pass": 0.5, "seconds": 3.0}) + "\n"
-                for step in (1, 2)
-            )
-        )
-    assert str(runs["ema", "0.9", 0].folder) in run.train, "@0.9 is that run's folder"
-    rows = [
-        row
-        for row in report.read(("ema", "grpo_over_it", 0), run, 0, "test")
-        if row.metric == "train_pass"
-    ]
-    assert [(row.step, row.samples, row.seconds, row.value) for row in rows] == [
-        (3, 8 + 20, 9.0, 0.5),
-        (4, 8 + 40, 12.0, 0.5),
+def test_grpo_over_fd_goes_on_from_the_steps_attempts_and_seconds_of_its_fd_run(tmp_path):
+    stem = small(tmp_path / "fd_s0", tests=TEST)
+    run = small(tmp_path / "over_s0", f"--algo grpo --init {stem.folder}", TEST, stem)
+    finish(stem, 0.5)
+    finish(run, 0.75, group=5)
+    results.collect(tmp_path, "main", {("over", 0): run}, "test")
+    rows, _ = results.load(tmp_path)
+    rows = rows[rows.metric == "train_pass"]
+    assert rows[["step", "samples", "seconds", "value"]].values.tolist() == [
+        [3, 8 + 20, 9.0, 0.75],
+        [4, 8 + 40, 12.0, 0.75],
     ]
 
 
-def test_a_run_whose_flags_changed_is_new_and_so_is_what_starts_from_it(table, config):
-    table["ema"].arms["grpo_over_it"] = f"{SMALL} --algo grpo --init @0.9"
-    runs = plan.make_runs(["ema", "styles"], config)
-    assert runs["styles", "style_4", 0] is runs["ema", "0.9", 0], "same flags, one run"
+def test_what_is_not_asked_for_stays_as_it_is_committed(tmp_path):
+    runs = {name: small(tmp_path / f"{name}_s0", tests=TEST) for name in ("ema", "styles")}
     for run in runs.values():
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "done").write_text(json.dumps({"flags": run.flags}))
-    assert {run.state for run in runs.values()} == {"done"}
-    table["ema"].arms["0.9"] += " --lr 1e-4"
-    changed = plan.make_runs(["ema", "styles"], config)
-    assert {arm: run.state for (_, arm, _), run in changed.items()} == {
-        "base": "done",
-        "0.9": "new",
-        "grpo_over_it": "new",
-        "style_4": "new",
-    }  # it no longer shares
+        finish(run, 0.25)
+    for name, run in runs.items():
+        results.collect(tmp_path / "out", name, {("0.9", 0): run}, "test")
+    before, _ = results.load(tmp_path / "out")
+    again = small(tmp_path / "again" / "styles_s0", tests=TEST)
+    finish(again, 0.75)
+    results.collect(tmp_path / "out", "styles", {("0.9", 0): again}, "test")
+    after, marks = results.load(tmp_path / "out")
+    assert before[before.experiment == "ema"].equals(after[after.experiment == "ema"])
+    changed = after[(after.experiment == "styles") & (after.metric == "pass@1")]
+    assert changed.value.tolist() == [0.75] and len(after) == len(before) and len(marks) == 2
+    assert set(after.arm) == {"0.9"}, "a name, not a number"
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_finished(
-    table, config, monkeypatch, capsys
-):
-    table["styles"].arms["style_1"] = SMALL + " --lr -1"
-    monkeypatch.setattr(
-        figures,
-        "call",
-        lambda words, log: (
-            (_ for _ in ()).throw(RuntimeError("no"))
-            if "-1" in words
-            else log.with_suffix("").mkdir(exist_ok=True)
-        ),
+def test_a_run_counts_for_its_flags_its_data_and_its_code_alone(few, tmp_path, monkeypatch):
+    run = small(tmp_path / "fd_s0", f"--data {few}", TEST)
+    over = small(tmp_path / "over_s0", f"--init {run.folder}", TEST, run)
+    finish(run, 0.5)
+    finish(over, 0.5)
+    assert run.state == over.state == "done"
+    assert small(run.folder, f"--data {few} --lr 1e-4", TEST).state == "new"
+    assert small(run.folder, f"--data {few}").state == "new", "without its test"
+    few.write_text(few.read_text() + few.read_text().splitlines()[0])
+    assert run.state == over.state == "new", "and so is what starts from it"
+
+
+def test_a_comment_is_no_other_code_and_a_constant_is(tmp_path):
+    def digest_of(text):
+        subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
+        (tmp_path / "train.py").write_text(text)
+        sweep.code_digest.cache_clear()
+        return sweep.code_digest(str(tmp_path))
+
+    plain = digest_of("rate = 1.0\n")
+    assert digest_of("# why\nrate   = 1.0  # so\n") == plain
+    assert digest_of("rate = 2.0\n") != plain
+    sweep.code_digest.cache_clear()
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys):
+    bad = small(tmp_path / "bad_s0", "--lr -1")
+    good = small(tmp_path / "good_s0", "--steps 1 --eval-every 0")
+    foreign = small(tmp_path / "foreign_s0")
+    foreign.folder.mkdir()
+    (foreign.folder / "mine.txt").write_text("kept")
+    failures = sweep.execute_all([bad, foreign, good], 1)
+    assert len(failures) == 2 and "bad_s0" in failures[0] and "--lr" in failures[0]
+    assert "was not made here" in failures[1]
+    assert (foreign.folder / "mine.txt").read_text() == "kept"
+    assert good.state == "done" and capsys.readouterr().out.count("FAILED") == 2
+
+
+def test_a_grid_has_every_combination_and_says_which_vary_it_cannot_read(tmp_path):
+    cfg = sweep.Config(vary=("tail=drop,bucket", "top_k=1,5", "seed=0,1"), out=tmp_path)
+    runs = sweep.combinations(cfg, ["--steps", "2"])
+    assert list(runs)[:3] == [
+        ("tail=drop_top-k=1", 0),
+        ("tail=drop_top-k=1", 1),
+        ("tail=drop_top-k=5", 0),
+    ]
+    assert len(runs) == 8
+    flags = "--steps 2 --tail bucket --top-k 5 --seed 1"
+    assert runs["tail=bucket_top-k=5", 1].train == tuple(flags.split())
+    for wrong in ("tail", "=1", "tail="):
+        with pytest.raises(ValueError, match="write FLAG=VALUE"):
+            sweep.combinations(sweep.Config(vary=(wrong,), out=tmp_path), [])
+    with pytest.raises(ValueError, match="git knows no such"):
+        sweep.combinations(sweep.Config(vary=("code=no-such-branch",), out=tmp_path), [])
+
+
+def test_another_revision_is_run_from_a_checkout_of_its_own(tmp_path):
+    cfg = sweep.Config(vary=("code=HEAD,.",), out=tmp_path)
+    runs = sweep.combinations(cfg, [])
+    theirs, ours = runs["code=HEAD", 0], runs["code=.", 0]
+    try:
+        assert ours.code == "." and (Path(theirs.code) / "train.py").is_file()
+        assert sweep.git("status", "--porcelain", at=theirs.code) == ""
+        head = sweep.git("show", "HEAD:fd_mini.py")
+        assert (Path(theirs.code) / "fd_mini.py").read_text().strip() == head
+    finally:
+        sweep.git("worktree", "remove", "--force", theirs.code)
+
+
+def test_intervals_by_hand():
+    low, high = results.over_seeds([1.0, 2.0, 3.0])  # sd 1, t 4.30
+    assert (low, high) == pytest.approx((2 - 4.30 / 3**0.5, 2 + 4.30 / 3**0.5))
+    assert results.over_seeds([0.5]) == (0.5, 0.5)
+    # Seeds that differ by 1 at every theorem: a quarter of the draws has only the one, a quarter
+    # only the other.
+    assert results.over_both([[0, 0, 0], [1, 1, 1]]).tolist() == [0, 1]
+    # One seed: theorems alone, of which 64 are proved and 64 are not: sd of the mean 0.5 / 128**.5.
+    low, high = results.over_both([[0, 1] * 64])
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.5 / 128**0.5, rel=0.1)
+
+
+def test_differences_are_taken_by_seed_and_theorem():
+    """Two arms that differ by the same at every theorem: no theorem's difficulty is in it."""
+    rows = []
+    for seed, counts in enumerate(("0 1 2 3", "1 2 0 3")):
+        more = " ".join(str(int(count) + 1) for count in counts.split())
+        rows += [("main", "a", seed, "c", 1, 4, counts), ("main", "b", seed, "c", 1, 4, more)]
+    rows.append(("main", "other", 0, "c", 1, 4, "1 1"))  # other theorems
+    marks = pd.DataFrame(rows, columns=results.FILES["runs.csv"])
+    assert results.difference(marks, "b", "a") == "+0.250 [+0.250, +0.250]"
+    assert results.difference(marks, "a", "a") == "" == results.difference(marks, "other", "a")
+
+
+def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
+    rows = [
+        ("fd_1e-3_two", "pass@1", 0.7),
+        ("fd_2e-2_two", "pass@1", 0.8),
+        ("base_1e-3_two", "base_p_reference", 1e-6),
+        ("base_2e-2_two", "base_p_reference", 1e-4),
+    ]
+    rows = pd.DataFrame(rows, columns=["arm", "metric", "value"]).assign(seed=0)
+    data = pictures.over_base(rows, "pass@1", "base")
+    assert data[["arm", "base", "value"]].values.tolist() == [
+        ["fd", 1e-6, 0.7],
+        ["fd", 1e-4, 0.8],
+    ]
+    rows = pd.DataFrame([("grpo_1e-2", "pass@1", 0.5, 0)], columns=["arm", "metric", "value", "seed"])
+    data = pictures.over_rate(rows, "pass@1", "rate")
+    assert data[["arm", "rate", "value"]].values.tolist() == [["grpo", 0.01, 0.5]]
+
+
+def test_an_arm_looks_the_same_in_every_picture():
+    few, many = pictures.look(["grpo", "x"]), pictures.look(["y", "fd", "grpo"])
+    for kind in ("palette", "markers"):
+        assert few[kind]["grpo"] == many[kind]["grpo"]
+
+
+def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
+    for quick in (True, False):
+        known = plan.experiments(quick, "nowhere")
+        runs = [run for experiment in known.values() for run in experiment["runs"].values()]
+        assert {"base", "sft", "fd", "grpo", "grpo_over_fd"} <= {arm for arm, _ in known["main"]["runs"]}
+        assert len({run.folder for run in runs}) == len(set(runs))
+        for experiment in known.values():
+            arms = {arm for arm, _ in experiment["runs"]}
+            assert experiment.get("against", "") in {"", *arms} or quick
+        if quick:
+            assert sum(run.cost for run in set(runs)) / 2 < 20 * 60
+    assert known["sources"]["runs"]["tutor", 0] is known["main"]["runs"]["fd_40", 0], "one run"
+    over = known["sparse"]["runs"]["grpo_over_fd_1e-4_two", 2]
+    assert over.after is known["sparse"]["runs"]["stem_1e-4_two", 2]
+    assert over.train[over.train.index("--init") + 1] == str(over.after.folder)
+
+
+def test_the_page_is_what_the_committed_numbers_say(tmp_path, monkeypatch):
+    for name in results.FILES:
+        (tmp_path / name).write_bytes((ROOT / "experiments" / name).read_bytes())
+    monkeypatch.setattr(pictures, "draw", lambda *_: None)
+    config = figures.Config(out="nowhere", results=str(tmp_path))
+    figures.write(config, plan.experiments(False, config.out), [])
+    committed = (ROOT / "experiments" / "README.md").read_text()
+    assert (tmp_path / "README.md").read_text() == committed
+    for name in plan.PLAN:
+        picture = ROOT / "experiments" / "figures" / f"{name}.png"
+        assert picture.is_file() == (f"\n## {name}\n" in committed)
+
+
+def test_theorems_of_another_hand_say_the_same_and_those_left_out_are(tmp_path, monkeypatch):
+    proof = "by\n  constructor\n  · intro g\n    exact h.left\n  · exact h.right"
+    assert bases.other_hand(proof) == (
+        "by\n  refine ⟨?_, ?_⟩\n  · intro g\n    have fact := h.left\n    exact fact\n"
+        "  · have fact := h.right\n    exact fact"
     )
-    failures = figures.execute_all(
-        list(dict.fromkeys(plan.make_runs(["ema", "styles"], config).values())), 2
-    )
-    assert (
-        len(failures) == 1
-        and "style_1_s0" in failures[0]
-        and capsys.readouterr().out.count("FAILED") == 1
-    )
-
-
-def test_the_real_plan_has_every_arm_of_the_design_and_fits_its_time():
-    for quick, minutes in ((True, 20), (False, 300)):
-        config = figures.Config(quick=quick, out="nowhere")
-        table = plan.experiments(quick)
-        assert {"base", "sft", "fd", "grpo", "grpo_over_fd"} <= table["main"].arms.keys()
-        runs = list(dict.fromkeys(plan.make_runs(list(table), config).values()))
-        assert len({run.folder for run in runs}) == len(runs)
-        assert plan.estimate(runs, 2) < minutes
+    toy = {"name": "a", "statement": "theorem t (p : Prop) : p → p", "proof": "by\n  intro h\n  exact h"}
+    two = toy | {"name": "b", "statement": "theorem t (b : Nat) : 0 ≤ b ∧ b = b",
+                 "proof": "by\n  constructor\n  · exact Nat.zero_le b\n  · rfl"}
+    theorems = [Theorem(**toy), Theorem(**two)]
+    monkeypatch.setattr(bases, "load_theorems", lambda name, split: theorems)
+    monkeypatch.setattr(bases, "OUT", tmp_path)
+    for name, names in {"one": "a", "two": "b", "bare": "ab", "numbers": "b", "other_hand": "a"}.items():
+        bases.make_theorems(name)
+        rows = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").open()]
+        assert [row["name"] for row in rows] == [*names] * 3
+        assert [row["split"] for row in rows[:: len(names)]] == ["train", "valid", "test"]
+        assert all((row["proof"] is None) == (name == "bare") for row in rows)
+    theorems[0] = Theorem(**toy | {"proof": "by\n  intro h\n  exact g"})
+    with pytest.raises(ValueError, match="Lean does not accept"):
+        bases.make_theorems("one")

@@ -1,0 +1,110 @@
+"""What the experiments start from, beside the tiny prover and the toy: other bases, other data.
+
+    python -m experiments.bases share_1e-4    # a prover, out/bases/share_1e-4: some minutes
+    python -m experiments.bases two.jsonl     # theorems, out/bases/two.jsonl
+
+A prover is the tiny one, warmed up for some steps more on data in which one thing is different; all
+weights train. Theorems are the toy's, chosen or rewritten; a row says to which part it belongs.
+"""
+
+import json
+import re
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import tyro
+
+import fd_mini
+from data import load_theorems
+from extras.runs import replace_text
+from lean_env import LeanEnv
+from toy import warm_up
+from toy.theorems import unseen
+from toy.tutor import outdated
+
+OUT = Path("out/bases")
+# name -> (steps, settings of the warm-up). STALE: how often a proof has the outdated name where nobody has told the
+# prover the current one. KINDS: which attempts it has read feedback about.
+PROVERS = {
+    "own": (300, {"KINDS": {"own": 1}}),
+    "all": (300, {}),
+    "share_2e-2": (0, {}),  # the tiny prover's own share
+    "share_1e-3": (300, {"STALE": 0.999}),
+    "share_1e-4": (1200, {"STALE": 0.9999}),  # what is rare is unlearnt slowly
+}
+
+
+def make_prover(name):
+    steps, settings = PROVERS[name]
+    if not steps:
+        return shutil.copytree("toy/tiny", OUT / name)
+    for setting, value in settings.items():
+        setattr(warm_up, setting, value)
+    data = warm_up.warm_up(unseen(12000))
+    batches = warm_up.draws(data, steps)
+    policy = fd_mini.Policy("tiny", rank=0)
+    new = OUT / f"{name}.new"
+    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=1600, out=new)
+    new.rename(OUT / name)
+
+
+# --- theorems
+def other_hand(proof):
+    """As somebody else would write it: what is used gets a name first, pairs are built with
+    `refine`. Lean accepts it just as well."""
+    proof = re.sub(r"^([·\s]*)exact (.*)$", named_first, proof, flags=re.M)
+    return proof.replace("constructor", "refine ⟨?_, ?_⟩")
+
+
+def named_first(match):
+    lead, term = match.groups()
+    return f"{lead}have fact := {term}\n{' ' * len(lead)}exact fact"
+
+
+def is_logic(theorem):
+    """About propositions alone."""
+    return "Nat" not in theorem.statement
+
+
+# name -> (which theorems, their proofs)
+THEOREMS = {
+    # How many current names a proof needs at once.
+    "one": (lambda theorem: len(outdated(theorem.proof)) == 1, str),
+    "two": (lambda theorem: len(outdated(theorem.proof)) > 1, str),
+    "bare": (bool, lambda proof: None),
+    "numbers": (lambda theorem: not is_logic(theorem), str),
+    "other_hand": (is_logic, other_hand),
+}
+
+
+def make_theorems(name):
+    belongs, written = THEOREMS[name]
+    rows, jobs = [], []
+    for split in ("train", "valid", "test"):
+        for theorem in filter(belongs, load_theorems("toy", split)):
+            proof = written(theorem.proof)
+            rows.append(vars(theorem) | {"proof": proof, "split": split})
+            jobs += [(theorem, proof)] if proof else []
+
+    wrong = [v for v in LeanEnv().check(jobs) if v.status != "proved"]
+    if wrong:
+        raise ValueError(f"Lean does not accept {len(wrong)} of the proofs: {wrong[0]}")
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    replace_text(OUT / f"{name}.jsonl", "".join(lines))
+    print(f"{OUT / name}.jsonl: {len(rows)} theorems")
+
+
+def main(name: str, /):
+    """share_1e-4, two.jsonl, ..."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    known = {each: partial(make_prover, each) for each in PROVERS}
+    known |= {f"{each}.jsonl": partial(make_theorems, each) for each in THEOREMS}
+    if name not in known:
+        sys.exit(f"{name} is none of {', '.join(known)}")
+    known[name]()
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

@@ -1,0 +1,203 @@
+"""What runs have left behind, as numbers: results.csv, runs.csv, and tables with intervals.
+
+results.csv has a line for each number of each run: samples and seconds are attempts and seconds of
+training up to `step`. runs.csv has a line a run: its commit, how long it took, and how many of
+`tries` attempts at each held-out theorem were proved, in the order of the theorems.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eval import pass_at_k
+from extras.runs import read_lines, replace_text
+
+FILES = {
+    "results.csv": "experiment arm seed step samples seconds metric value".split(),
+    "runs.csv": "experiment arm seed commit seconds tries proved".split(),
+}
+# Of log.jsonl, as train_... in results.csv.
+CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
+# Of valid.jsonl, as valid_...
+VALID = ["pass@1", "entropy", "length", "tactics"]
+# Of a run's end.
+END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|cut|tactics|p_reference|kl_base)"
+# What the table shows of it, beside pass@1 and pass@k.
+OTHERS = ("entropy", "length", "kl_base", "told_pass@1")
+# Student's t, 95 %, by the number of values.
+T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+
+
+def load(folder):
+    """[results.csv, runs.csv] of a folder as data frames, empty where there is no file."""
+    kinds = dict.fromkeys(("arm", "commit", "proved"), str)
+    frames = []
+    for name, columns in FILES.items():
+        frame = pd.DataFrame(columns=columns)
+        if Path(folder, name).is_file():
+            frame = pd.read_csv(Path(folder, name), dtype=kinds, keep_default_na=False)
+        frames.append(frame)
+    return frames
+
+
+def collect(folder, experiment, runs, split):
+    """Puts the finished of {(arm, seed): Run} into the files of `folder`, each in place of what
+    they have of it. split: the theorems of the runs' ends."""
+    done = {key: run for key, run in runs.items() if run.state == "done"}
+    tables = [[without(frame, experiment, done)] for frame in load(folder)]
+    for (arm, seed), run in done.items():
+        key = {"experiment": experiment, "arm": arm, "seed": seed}
+        end = end_of(run)
+        tables[0].append(numbers_of(run, end, split).assign(**key))
+        mark = json.loads((run.folder / "done").read_text())
+        proved = " ".join(map(str, end["proved"]))
+        mark |= {"tries": end["samples"], "proved": proved}
+        tables[1].append(pd.DataFrame([key | mark]))
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for (name, columns), frames in zip(FILES.items(), tables):
+        table = pd.concat(frames)[columns]
+        replace_text(Path(folder, name), table.to_csv(index=False, float_format="%.6g"))
+
+
+def without(frame, experiment, runs):
+    """The lines that are not of these (arm, seed)."""
+    its = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
+    return frame[(frame.experiment != experiment) | ~its.isin(list(runs))]
+
+
+# --- of one run
+def clock(run):
+    """Steps, attempts and seconds after 0, 1, 2, ... steps of the run, with those of the run that
+    it starts from. Attempts: of sft, proofs read."""
+    if run is None or not run.train:
+        return pd.DataFrame({"step": [0], "samples": [0], "seconds": [0.0]})
+    before = clock(run.after).tail(1)
+    config = json.loads((run.folder / "config.json").read_text())
+    attempts = config["prompts_per_step"] * config["group_size"]
+    log = read_lines(run.folder / "log.jsonl")
+    steps = [{"step": 1, "samples": attempts, "seconds": row["seconds"]} for row in log]
+    return pd.concat([before, pd.DataFrame(steps)]).cumsum().reset_index(drop=True)
+
+
+def end_of(run):
+    """The results of a run's tests, {metric: value}, or of its last validation."""
+    if not run.tests:
+        return read_lines(run.folder / "valid.jsonl")[-1]
+    end = {}
+    for name, _ in run.tests:
+        (result,) = json.loads((run.folder / name / "eval.json").read_text()).values()
+        end |= {f"{name}_{metric}" if name else metric: value for metric, value in result.items()}
+    return end
+
+
+def numbers_of(run, end, split):
+    """The lines of results.csv of a run, without its key: curves of about 30 points, each the mean
+    of the steps up to it, validations, and the end on `split`."""
+    log = pd.DataFrame(read_lines(run.folder / "log.jsonl"))
+    valid = pd.DataFrame(read_lines(run.folder / "valid.jsonl"))
+    places = clock(run)
+    last = len(log)
+    shown = {name: value for name, value in end.items() if re.fullmatch(END, name)}
+    prefix = "" if split == "test" else "final_valid_"
+    tables = [pd.DataFrame(shown, [last]).add_prefix(prefix)]
+    if last:
+        parts = log.groupby(log.index // max(1, last // 30))
+        means = parts[log.columns.intersection(CURVES)].mean()
+        means = means.set_index(parts.step.last())
+        tables.append(means.add_prefix("train_"))
+    if len(valid):
+        valid = valid.set_index("step")[VALID]
+        tables.append(valid.add_prefix("valid_"))
+        ends_at = valid["pass@1"].iloc[-1]
+        half = valid.index[valid["pass@1"] >= ends_at / 2][0]
+        if ends_at >= 0.1:
+            needed = {"attempts_to_half": places.samples[half]}
+            tables.append(pd.DataFrame(needed, [last]))
+    long = pd.concat(tables).melt(var_name="metric", ignore_index=False)
+    return long.dropna().join(places)
+
+
+# --- intervals
+def over_seeds(values):
+    """(low, high) of the mean of one value a seed, 95 %: Student's t."""
+    mean = np.mean(values)
+    half = 0.0
+    if len(values) > 1:
+        error = np.std(values, ddof=1) / len(values) ** 0.5
+        half = T.get(len(values), 2.0) * error
+    return mean - half, mean + half
+
+
+def over_both(scores):
+    """(low, high) of the mean of scores [seeds, theorems], 95 %: both are drawn again, 2,000 times
+    (the pigeonhole bootstrap, Owen 2007, section 3)."""
+    scores = np.asarray(scores)
+    random = np.random.default_rng(0)
+    seeds, theorems = scores.shape
+    means = []
+    for _ in range(2000):
+        drawn = scores[random.integers(seeds, size=seeds)]
+        drawn = drawn[:, random.integers(theorems, size=theorems)]
+        means.append(drawn.mean())
+    return np.quantile(means, [0.025, 0.975])
+
+
+def scores(runs, arm, k=1):
+    """pass@k of each theorem, {seed: array}; empty where that is not known."""
+    found = {}
+    for run in runs[(runs.arm == arm) & (runs.tries >= k)].itertuples():
+        counts = run.proved.split()
+        found[run.seed] = np.array([pass_at_k(run.tries, int(count), k) for count in counts])
+    return found
+
+
+# --- the table
+def table(rows, runs, against):
+    """Markdown: a line an arm, of what all arms end with, and how much higher its pass@1 is than
+    that of the arm `against`, compared by seed and theorem."""
+    ends = rows[rows.metric.str.fullmatch(END)]
+    ends = ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False)
+    ends = ends.dropna(axis=1)
+    passes = [name for name in ends if re.fullmatch(r"(final_valid_)?pass@\d+", name)]
+    passes.sort(key=lambda name: int(name.split("@")[1]))
+    others = [name for name in ends if name.endswith(OTHERS)]
+
+    lines = []
+    for arm, values in ends.groupby("arm", sort=False):
+        line = {"arm": arm}
+        for name in dict.fromkeys([passes[0], passes[-1], *others]):
+            head = name.removeprefix("final_valid_")
+            known = {}
+            if head.startswith("pass@"):
+                known = scores(runs, arm, int(head[5:]))
+            line[head] = cell(values[name], list(known.values()))
+        line[f"pass@1 over {against}"] = difference(runs, arm, against)
+        line["seeds"] = len(values)
+        last = rows[rows.arm == arm].groupby("seed").max(numeric_only=True).mean()
+        line |= {"attempts": int(last.samples), "seconds": int(last.seconds)}
+        lines.append(line)
+
+    frame = pd.DataFrame(lines).astype(str)
+    frame = frame.loc[:, (frame != "").any()]  # without columns that say nothing
+    cells = [frame.columns, ["---"] * frame.shape[1], *frame.values]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def cell(values, known):
+    low, high = over_both(known) if known else over_seeds(values)
+    return f"{values.mean():.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else "")
+
+
+def difference(runs, arm, against):
+    """In pass@1, of the seeds that both have; empty where nothing can be compared."""
+    mine, theirs = scores(runs, arm), scores(runs, against)
+    both = [seed for seed in mine if seed in theirs and len(mine[seed]) == len(theirs[seed])]
+    if arm == against or not both:
+        return ""
+    gaps = [mine[seed] - theirs[seed] for seed in both]
+    low, high = over_both(gaps)
+    return f"{np.mean(gaps):+.3f} [{low:+.3f}, {high:+.3f}]"
