@@ -60,9 +60,10 @@ def section(name, experiment, rows, runs):
             text += f"\n{opening}{texts[key]}\n"
 
     known = set(zip(rows.arm, rows.seed))
-    missing = [f"{arm} (seed {seed})" for arm, seed in experiment["runs"] if (arm, seed) not in known]
+    missing = [arm for arm, seed in experiment["runs"] if (arm, seed) not in known]
     if missing:
-        text += f"\nNot run yet: {', '.join(missing)}.\n"
+        counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
+        text += f"\nNot run yet: {', '.join(counts)}.\n"
     minutes = runs.seconds.sum() / 60
     text += f"\n`python -m experiments.figures --only {name}` · {len(runs)} runs, {minutes:.0f} minutes"
     return text + f" · commit {', '.join(sorted(set(runs.commit)))}\n"

@@ -94,7 +94,10 @@ def draw(rows, panels, path):
         down = -(-len(panels) // across)
         figure = Figure(figsize=(5.5 * across + 2, 4.5 * down), layout="constrained")
         handles = {}
-        for axis, panel in zip(figure.subplots(down, across, squeeze=False).flat, panels):
+        axes = figure.subplots(down, across, squeeze=False).flat
+        for axis in axes[len(panels) :]:
+            axis.remove()
+        for axis, panel in zip(axes, panels):
             metric, x = panel.split()
             data = KINDS.get(x, over_end)(rows, metric, x)
             style = look(data.arm.unique())

@@ -26,7 +26,7 @@ VALID = ["pass@1", "entropy", "length", "tactics"]
 # Of a run's end.
 END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|cut|tactics|p_reference|kl_base)"
 # What the table shows of it, beside pass@1 and pass@k.
-OTHERS = ("entropy", "length", "kl_base", "told_pass@1")
+OTHERS = ("entropy", "length", "measure_kl_base", "told_pass@1")
 # Student's t, 95 %, by the number of values.
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
@@ -164,7 +164,7 @@ def table(rows, runs, against):
     ends = ends.dropna(axis=1)
     passes = [name for name in ends if re.fullmatch(r"(final_valid_)?pass@\d+", name)]
     passes.sort(key=lambda name: int(name.split("@")[1]))
-    others = [name for name in ends if name.endswith(OTHERS)]
+    others = [name for name in ends if name.removeprefix("final_valid_") in OTHERS]
 
     lines = []
     for arm, values in ends.groupby("arm", sort=False):
