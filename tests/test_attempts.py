@@ -138,11 +138,10 @@ def test_a_real_signal_keeps_the_attempts(tmp_path, few, number):
 def test_a_ctrl_c_between_two_calls_says_what_is_kept_as_well(tmp_path, few, where):
     """A real SIGINT, that comes when the line of an evaluation named here is reached."""
     script = f"""
-import os, signal, sys
+import signal, sys
 import eval
 def interrupt(*_):
-    os.kill(os.getpid(), signal.SIGINT)
-real = eval.{where}
+    signal.raise_signal(signal.SIGINT)  # in this thread
 eval.{where} = interrupt
 sys.argv = ["eval.py", "--model", "tiny", "--data", {few!r}, "--samples", "2", "--max-new-tokens", "8", "--out", {str(tmp_path)!r}]
 eval.run_command("eval.py", eval.main, eval.Config, "")
