@@ -319,14 +319,9 @@ def unseen(count):
 def row_of(theorem):
     """A theorem as a line of the files, with its proof's length and tactics."""
     lines = theorem.proof.split("\n")[1:]
-    tactics = {re.match(r"[·\s]*(\w+)", line)[1] for line in lines}
-    return {
-        "name": theorem.name,
-        "statement": theorem.statement,
-        "proof": theorem.proof,
-        "depth": len(lines),
-        "tactics": sorted(tactics),
-    }
+    row = {name: getattr(theorem, name) for name in ("name", "statement", "proof")}
+    tactics = {re.search(r"\w+", line)[0] for line in lines}
+    return row | {"depth": len(lines), "tactics": sorted(tactics)}
 
 
 def main():
@@ -343,9 +338,7 @@ def main():
         path = Path(f"toy/{split}.jsonl")
         chosen = itertools.islice(rows, count)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in chosen]
-        beside = path.with_name(f"{path.name}.new")
-        beside.write_text("".join(lines), "utf-8")
-        beside.replace(path)
+        path.write_text("".join(lines), "utf-8")
         print(f"{path}: {len(lines)} theorems, every reference proved by Lean")
 
 
