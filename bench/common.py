@@ -1,11 +1,10 @@
 """What the benchmarks share: the line above a table, the clock, peak memory, random weights."""
 
-import os
 import platform
 import resource
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import torch
 import transformers
@@ -18,20 +17,13 @@ TINY = LlamaConfig.from_pretrained(
     fd_mini.TINY, max_position_embeddings=1024, tie_word_embeddings=False
 )
 
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
 def machine(*packages):
     """What the numbers below were measured with."""
-    names = []
-    for package in ("torch", *packages):
-        try:
-            names.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            names.append(f"{package} not installed: pip install {package}")
-
+    names = [f"{package} {version(package)}" for package in ("torch", *packages)]
     device = "no CUDA device"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()

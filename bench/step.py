@@ -1,30 +1,21 @@
 """One whole FD step and one whole GRPO step: sampling, loss, optimiser. No Lean and no feedback
 endpoint: stubs give the verdicts and the advice, so that only the model is timed.
 
-    python -m bench.step            # the shipped tiny prover, beside TRL's trainers
+    python -m bench.step            # the shipped tiny prover
     python -m bench.step --cuda --prompts 8 --new-tokens 2048 --batch 8 --micro-tokens 8192
 
 The second: DeepSeek-Prover-V1.5's exact shape, random weights in NF4 (not yet run); where there is
-no CUDA device, a small shape with the same code. TRL's nearest, where `trl` can be imported:
-GKDTrainer (on-policy, forward KL over the full vocabulary, the base as its teacher, no feedback in
-its prompt) beside FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA
-rank and longest completion, each best of two steps after a first one. With --cuda no row ever stops
-(the worst case), so that lengths are known; prompts have 256 tokens, the teacher's 512. The random
-model is written to a temporary folder (13 GiB) and loaded like any other. Peak memory should stay
-below 22 GiB.
+no CUDA device, a small shape with the same code. With --cuda no row ever stops (the worst case), so
+that lengths are known; prompts have 256 tokens, the teacher's 512. The random model is written to a
+temporary folder (13 GiB) and loaded like any other. Peak memory should stay below 22 GiB.
 """
 
-import contextlib
-import io
-import math
 import tempfile
-import time
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import tyro
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, TrainerCallback
+from transformers import LlamaConfig
 
 import fd_mini
 from bench.common import TINY, machine, now, number_prompts, peak_bytes, random_prover
@@ -44,20 +35,8 @@ DEEPSEEK = LlamaConfig(
     max_position_embeddings=4096,
     dtype="bfloat16",
 )
-TRL_CONFIG = {
-    "learning_rate": 1e-5,
-    "temperature": 1.0,
-    "report_to": "none",
-    "save_strategy": "no",
-    "logging_strategy": "no",
-    "disable_tqdm": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "use_cpu": not torch.cuda.is_available(),
-}
 
 
-# --- ours
 def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
     """One step as train.py takes it. -> (seconds, those of sampling, sampled tokens)"""
     start = now(policy.device)
@@ -85,114 +64,29 @@ def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
     return now(policy.device) - start, sampled - start, sum(map(len, completions))
 
 
-def ours(policy, prompts, teacher_prompts, cfg):
-    """Prints a line for FD and one for GRPO. -> {"fd": seconds, "grpo": seconds}"""
-    titles = f"{'':14}{'s/step':>8}{'sampled tok/s':>15}{'trained tok/s':>15}{'peak GiB':>10}"
+def measure(policy, prompts, teacher_prompts, cfg):
+    """Prints a line for FD and one for GRPO."""
+    titles = f"{'':6}{'s/step':>8}{'sampled tok/s':>15}{'trained tok/s':>15}{'peak GiB':>10}"
     print(f"\n{titles}")
-    wholes = {}
     for algo in ("fd", "grpo"):
         optimizer = torch.optim.AdamW(policy.student, lr=1e-5)
         if policy.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         job = (policy, optimizer, algo, prompts, teacher_prompts, cfg)
-        whole, sampling, tokens = min(step(*job) for _ in range(cfg.steps))
+        seconds, sampling, tokens = min(step(*job) for _ in range(cfg.steps))
 
-        wholes[algo] = whole
-        line = f"{'fd_mini ' + algo.upper():14}{whole:8.2f}{tokens / sampling:15,.0f}"
-        line += f"{tokens / (whole - sampling):15,.0f}"
+        line = f"{algo:6}{seconds:8.2f}{tokens / sampling:15,.0f}"
+        line += f"{tokens / (seconds - sampling):15,.0f}"
         print(f"{line}{peak_bytes(policy.device) / 2**30:10.2f}", flush=True)
-    return wholes
 
 
-# --- TRL's
-class StepClock(TrainerCallback):
-    """Seconds of the best of TRL's steps."""
-
-    best = math.inf
-
-    def on_step_begin(self, *_, **__):
-        self.start = time.perf_counter()
-
-    def on_step_end(self, *_, **__):
-        self.best = min(self.best, time.perf_counter() - self.start)
-
-
-def best_step(trainer, *its_own, **common):
-    """Seconds of the best step of one of TRL's trainers."""
-    from peft import LoraConfig
-
-    clock = StepClock()
-    adapters = LoraConfig(
-        r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    trainer(*its_own, **common, callbacks=[clock], peft_config=adapters).train()
-    return clock.best
-
-
-def trl_steps(folder, prompts, cfg):
-    """Seconds of one step of TRL's trainers: {"fd": ..., "grpo": ...}."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=torch.float32)
-    rows = [{"prompt": tokenizer.decode(ids), "input_ids": ids} for ids in prompts]
-    data = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
-
-    def collate(rows):
-        batch = {"input_ids": [row["input_ids"] for row in rows]}
-        batch = tokenizer.pad(batch, return_tensors="pt")
-        ids = batch["input_ids"]
-        prompt = {"prompts": ids, "prompt_attention_mask": batch["attention_mask"]}
-        return {**batch, **prompt, "labels": ids}
-
-    def reward(**_):
-        return RIGHT * len(prompts)
-
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    with tempfile.TemporaryDirectory() as out, quiet:
-        common = TRL_CONFIG | {"output_dir": out, "max_steps": cfg.steps}
-        # On-policy distillation from the base itself.
-        gkd = GKDConfig(
-            **common,
-            per_device_train_batch_size=len(prompts),
-            lmbda=1.0,
-            beta=0.0,
-            max_new_tokens=cfg.new_tokens,
-        )
-        # Groups of attempts with the stub verdicts as reward.
-        grpo = GRPOConfig(
-            **common,
-            per_device_train_batch_size=len(RIGHT) * len(prompts),
-            num_generations=len(RIGHT),
-            beta=0.001,
-            max_completion_length=cfg.new_tokens,
-        )
-        return {
-            "fd": best_step(GKDTrainer, load(), load(), gkd, collate, **data),
-            "grpo": best_step(GRPOTrainer, load(), reward, grpo, **data),
-        }
-
-
-# --- the two comparisons
 def tiny(cfg):
-    """The shipped tiny prover on toy theorems, against TRL."""
+    """The shipped tiny prover on toy theorems."""
     policy = provers.load("tiny", RANK)
     theorems = load_theorems("toy", "train")[: cfg.prompts]
     prompts = [build_prompt(policy.tokenizer, theorem) for theorem in theorems]
     told = [build_prompt(policy.tokenizer, theorem, ADVICE) for theorem in theorems]
-
-    mine = ours(policy, prompts, told, cfg)
-    try:
-        theirs = trl_steps(policy.name, prompts, cfg)
-    except ImportError as error:
-        print(f"\ntrl not installed: pip install trl ({error})")
-        return
-
-    print(f"\n{'':14}{'TRL s/step':>12}{'TRL / fd_mini':>16}")
-    for algo, name in {"fd": "GKDTrainer", "grpo": "GRPOTrainer"}.items():
-        print(f"{name:14}{theirs[algo]:12.2f}{theirs[algo] / mine[algo]:16.2f}")
+    measure(policy, prompts, told, cfg)
 
 
 def deepseek(cfg):
@@ -205,7 +99,7 @@ def deepseek(cfg):
 
     policy.stop_ids = set()
     prompts = number_prompts([256] * cfg.prompts)
-    ours(policy, prompts, number_prompts([512] * cfg.prompts), cfg)
+    measure(policy, prompts, number_prompts([512] * cfg.prompts), cfg)
 
 
 @dataclass
@@ -222,7 +116,7 @@ class Config:
 
 def main(cfg):
     at_least_one(**vars(cfg) | {"cuda": None})
-    print(machine("transformers", "trl"))
+    print(machine("transformers"))
     if cfg.cuda:
         deepseek(cfg)
     else:
