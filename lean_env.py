@@ -336,15 +336,14 @@ class LeanEnv:
 
         statuses = [verdict.status for verdict in verdicts]
         suspect = statuses.index("unanswered") if "unanswered" in statuses else 0
+        last = suspect + 1
         if suspect == 0 and not self.embedded:
             # A `lean` program prints at its end only, so nobody knows which job hung: halves. The
             # embedded one prints as it goes: the first job without an answer is the suspect.
-            half = len(jobs) // 2
-            return self.check_batch(jobs[:half]) + self.check_batch(jobs[half:])
+            suspect = last = len(jobs) // 2
         before = self.check_batch(jobs[:suspect])
-        alone = self.check_batch([jobs[suspect]], retry=False)  # it has failed once already
-        after = self.check_batch(jobs[suspect + 1 :])
-        return before + alone + after
+        alone = self.check_batch(jobs[suspect:last], retry=False)  # it has failed once already
+        return before + alone + self.check_batch(jobs[last:])
 
     def ask(self, jobs):
         """One process for jobs with one header -> (verdicts, None or why not to trust them:

@@ -42,11 +42,9 @@ def load_theorems(name, split="train"):
         except ValueError as error:
             bad.append(f"{row.get('name', row.get('id', f'line {line}'))} ({error})")
     if not entries:
-        found = (
-            f"no row holds a theorem; the first is {bad[0]}"
-            if bad
-            else "the file holds no theorem"
-        )
+        found = "the file holds no theorem"
+        if bad:
+            found = f"no row holds a theorem; the first is {bad[0]}"
         raise ValueError(f"{path}: {found}")
 
     if is_workbook:

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import torch
 import tyro
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import fd_mini
 from data import load_theorems
@@ -134,24 +133,12 @@ def warm_up(theorems, seed=1):
 def untrained(folder, theorems):
     """Writes an untrained tiny Llama and its tokenizer to `folder`. The tokenizer is a
     byte-level BPE of the theorems' texts: any text can be encoded."""
-    tokenizer = Tokenizer(models.BPE())
-    # A word, a digit, a symbol, a newline with its indent.
-    words = Regex(r"\n *| ?[\p{L}_][\p{L}_.]*|\p{N}| ?[^\s\p{L}\p{N}]+| ")
-    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    split = pre_tokenizers.Split(words, "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<eos>"],
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
+    # How texts are split is the shipped tokenizer's: a word, a digit, a symbol, a newline with
+    # its indent. What has been learnt is learnt anew.
+    shipped = AutoTokenizer.from_pretrained(fd_mini.TINY)
     texts = [f"/- {t.feedback} -/\n{t.statement} := {t.proof}" for t in theorems]
-    tokenizer.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
-    ).save_pretrained(folder)
+    tokenizer = shipped.train_new_from_iterator(texts, VOCABULARY, show_progress=False)
+    tokenizer.save_pretrained(folder)
 
     config = LlamaConfig(
         vocab_size=VOCABULARY,
