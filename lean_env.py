@@ -255,18 +255,14 @@ class LeanEnv:
     def check_answers(self, jobs, chat):
         """[(Theorem, what a prover wrote)] -> [Verdict], in order: each answer is judged as
         what it is, a proof or a file (`read_answer`); one without a proof is rejected."""
-        verdicts = [Verdict("rejected", [error("there is no Lean proof in this answer")])] * len(jobs)
         answers = []
         for theorem, text in jobs:
             header = self.header_of(theorem)
-            answers.append(read_answer(text, chat, theorem.statement, header))
+            answers.append((theorem, *read_answer(text, chat, theorem.statement, header)))
 
-        for whole in (False, True):
-            own = [i for i, answer in enumerate(answers) if answer.text and answer.whole == whole]
-            judged = self.check([(jobs[i][0], answers[i].text) for i in own], whole)
-            for i, verdict in zip(own, judged):
-                verdicts[i] = verdict
-        return verdicts
+        judged = iter(self.check([answer for answer in answers if answer[1]]))
+        none = Verdict("rejected", [error("there is no Lean proof in this answer")])
+        return [next(judged) if text else none for _, text, _ in answers]
 
     def check_file(self, theorem, text):
         """`check_files` for one."""
@@ -277,14 +273,15 @@ class LeanEnv:
         process of its own. A file must compile and prove its theorem under its name; helper
         lemmas and definitions may stand beside it. Imports are ours, its own are blanked out.
         Lines of messages count in the file. `sketch`: as for `check`."""
-        return self.check(jobs, whole=True, sketch=sketch)
+        return self.check([(*job, True) for job in jobs], sketch)
 
-    def check(self, jobs, whole=False, sketch=False):
-        """[(Theorem, proof text)] -> [Verdict], in order; equal jobs are checked once.
-        `sketch`: `sorry` gets as far as Lean, whose messages then speak about the rest; the
-        verdict is `cheat` all the same. Raises ValueError for a statement that does not begin
-        with `theorem NAME`, or a header that the embedded Lean cannot import."""
-        jobs = [self.job(theorem, text, whole) for theorem, text in jobs]
+    def check(self, jobs, sketch=False):
+        """[(Theorem, proof text) or (Theorem, text, is it a whole file?)] -> [Verdict], in
+        order; equal jobs are checked once. `sketch`: `sorry` gets as far as Lean, whose messages
+        then speak about the rest; the verdict is `cheat` all the same. Raises ValueError for a
+        statement that does not begin with `theorem NAME`, or a header that the embedded Lean
+        cannot import."""
+        jobs = [self.job(*job) for job in jobs]
         verdicts, groups = {}, {}
         for job in dict.fromkeys(jobs):
             cheat, apart = guard(job.text, self.embedded, sketch)
@@ -292,7 +289,7 @@ class LeanEnv:
             # leaves a bracket or comment open) has a process of its own. The others share one,
             # where headers are equal.
             statement_ends = tokens(job.statement)[1]
-            apart = apart or whole or not statement_ends
+            apart = apart or job.whole or not statement_ends
             if cheat:
                 verdicts[job] = refused(job, *cheat)
             else:
@@ -312,7 +309,7 @@ class LeanEnv:
     def header_of(self, theorem):
         return self.header if theorem.header is None else theorem.header
 
-    def job(self, theorem, text, whole):
+    def job(self, theorem, text, whole=False):
         split_statement(theorem.statement)  # or ValueError
         header = self.header_of(theorem)
         if self.embedded:

@@ -14,7 +14,7 @@ from pathlib import Path
 from data import hub
 from data.formats import key, pick_split, read_objects, read_theorem
 from lean.guard import ALLOWED_AXIOMS
-from lean.messages import in_a_line
+from lean.messages import in_a_line, is_error
 from lean.text import split_statement, words
 
 TOY = Path(__file__).resolve().parent.parent / "toy"
@@ -42,11 +42,9 @@ def load_theorems(name, split="train"):
         except ValueError as error:
             bad.append(f"{row.get('name', row.get('id', f'line {line}'))} ({error})")
     if not entries:
-        found = (
-            f"no row holds a theorem; the first is {bad[0]}"
-            if bad
-            else "the file holds no theorem"
-        )
+        found = "the file holds no theorem"
+        if bad:
+            found = f"no row holds a theorem; the first is {bad[0]}"
         raise ValueError(f"{path}: {found}")
 
     if is_workbook:
@@ -87,7 +85,7 @@ def complaints(env, theorems):
         )
 
     for i, verdict in zip(asked, verdicts):
-        errors = [m["data"] for m in verdict.messages if m["severity"] == "error"]
+        errors = [m["data"] for m in verdict.messages if is_error(m)]
         if verdict.status == "cheat":
             foreign = sorted(set(verdict.axioms) - ALLOWED_AXIOMS)
             if "sorryAx" in foreign or not foreign:
@@ -102,7 +100,7 @@ def unasked(env, theorem):
     """Why Lean cannot even be asked about a statement (no type, an import of a library that is
     not there), or None."""
     try:
-        env.job(saying_nothing(theorem), "", whole=False)
+        env.job(saying_nothing(theorem), "")
     except ValueError as error:
         return str(error)
 

@@ -15,11 +15,11 @@ from lean_env import Theorem
 # Our name of a field -> theirs, the first that a row has. A statement in words (`statement`
 # beside `formal_statement`) loses.
 FIELDS = {
-    "statement": ("formal_statement", "lean4_formalization", "statement", "full_proof"),
-    "header": ("header", "lean4_src_header"),
-    "proof": ("proof", "formal_proof", "full_proof"),
-    "name": ("name", "problem_id", "theorem_name", "id", "uuid"),
-    "feedback": ("feedback",),
+    "statement": "formal_statement lean4_formalization statement full_proof",
+    "header": "header lean4_src_header",
+    "proof": "proof formal_proof full_proof",
+    "name": "name problem_id theorem_name id uuid",
+    "feedback": "feedback",
 }
 SPLITS = {"training": "train", "validation": "valid", "val": "valid", "dev": "valid"}
 # A line that ends with one of these goes on in the next, one that begins so goes on from the
@@ -109,7 +109,7 @@ def read_theorem(row):
 
 def read_field(row, field):
     """The text of one of our fields, or None where the row has none."""
-    names = [name for name in FIELDS[field] if row.get(name) not in (None, "", [])]
+    names = [name for name in FIELDS[field].split() if row.get(name) not in (None, "", [])]
     value = row[names[0]] if names else None
     # Lean-Workbook has every proof that was found.
     if field == "proof" and isinstance(value, list):

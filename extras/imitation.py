@@ -33,16 +33,12 @@ def imitable(cfg, theorems):
 def sft_step(cfg, run, theorems, step):
     """The gradient of imitating the theorems' proofs -> (metrics, no rollouts).
 
-    Where a theorem has a feedback text (warm-up data), it stands in the prompt.
-    ValueError for a theorem without a proof.
+    Where a theorem has a feedback text (warm-up data), it stands in the prompt. All have proofs,
+    see imitable.
     """
     policy = run.policy
     prompts, completions = [], []
     for theorem in theorems:
-        if not theorem.proof:
-            raise ValueError(
-                f"--algo sft imitates proofs, and {theorem.name} in {cfg.data} has none"
-            )
         completion = completion_of(policy, theorem)
         room = max(cfg.max_new_tokens, len(completion))
         prompts.append(prompt_for(policy, theorem, theorem.feedback, room))

@@ -24,9 +24,7 @@ from lean_env import Rollout, Verdict
 SAMPLING = dict(temperature=1.0, top_p=1.0)
 EXTRAS = dict(top_k=-1, min_p=0.0, repetition_penalty=1.0)
 # These families were trained on raw completions.
-FENCE = re.compile(
-    r"deepseek-prover-(v?1\.5)|goedel-prover-sft|goedel-prover-dpo", re.IGNORECASE
-)
+FENCE = re.compile(r"(?i)deepseek-prover-(v?1\.5)|goedel-prover-sft|goedel-prover-dpo")
 
 
 def keep(answer):

@@ -35,11 +35,12 @@ import stat
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from lean import process
-from lean.text import tokens
+from lean.text import words
 from lean_env import Verdict, error
 
 MAX_BYTES = 2**16  # of a file
@@ -201,7 +202,7 @@ def run_tools(env, calls, limit=MAX_OUTPUT):
     a model may write gets an answer in words: nothing is raised. Two calls of one attempt
     belong in two batches.
     """
-    outputs = [""] * len(calls)
+    outputs = {}  # number of the call: what it prints
     files = {}  # number of the call: (Theorem, text) to be checked
     patterns = {}  # number of the call: what to search for
     for i, (theorem, folder, name, args) in enumerate(calls):
@@ -219,17 +220,14 @@ def run_tools(env, calls, limit=MAX_OUTPUT):
     verdicts = env.check_files(list(files.values()), sketch=True)
     for i, verdict in zip(files, verdicts):
         outputs[i] = report(verdict, calls[i][3]["path"])
-
     with ThreadPoolExecutor(env.workers) as pool:
-        found = pool.map(search, [env] * len(patterns), patterns.values())
-    for i, output in zip(patterns, found):
-        outputs[i] = output
+        outputs.update(zip(patterns, pool.map(partial(search, env), patterns.values())))
+    return [shortened(outputs[i], limit) for i in range(len(calls))]
 
-    for i, output in enumerate(outputs):
-        rest = len(output) - limit
-        if rest > 0:
-            outputs[i] = f"{output[:limit]}\n[{rest} more characters left out]"
-    return outputs
+
+def shortened(output, limit):
+    rest = len(output) - limit
+    return f"{output[:limit]}\n[{rest} more characters left out]" if rest > 0 else output
 
 
 class ToolError(Exception):
@@ -306,9 +304,8 @@ def read(folder, path):
 
 def written(folder):
     """The texts of the files of an attempt, the newest first."""
-    files = sorted(folder.glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns)
     texts = []
-    for file in files:
+    for file in sorted(folder.glob("*.lean"), key=lambda file: -file.lstat().st_mtime_ns):
         # A link, a folder: nothing that the tool wrote.
         with contextlib.suppress(ToolError):
             texts.append(read(folder, file.name))
@@ -317,10 +314,9 @@ def written(folder):
 
 def as_file(theorem, text):
     """A proof alone gets its statement."""
-    words = {word for word, _ in tokens(text)[0]}
-    if words & {"theorem", "lemma"}:
-        return text
-    return f"{theorem.statement} := {text.lstrip()}"
+    if {"theorem", "lemma"}.isdisjoint(words(text)):
+        return f"{theorem.statement} := {text.lstrip()}"
+    return text
 
 
 def report(verdict, path):
@@ -330,10 +326,9 @@ def report(verdict, path):
     if verdict.status == "crash":
         return "Lean broke down on this file: this says nothing about the proof."
 
-    lines = [
-        f"{path}:{m['line']}:{m['column']}: {m['severity']}: {m['data']}"
-        for m in verdict.messages
-    ]
+    lines = []
+    for m in verdict.messages:
+        lines.append(f"{path}:{m['line']}:{m['column']}: {m['severity']}: {m['data']}")
     judgement = "It does not prove the theorem."
     if verdict.status == "proved":
         judgement = "It compiles and proves the theorem."
@@ -376,11 +371,11 @@ def search(env, pattern):
     code, out, err, _ = process.run(argv, folder, {}, SEARCH_SECONDS, env.memory)
     if code is None:
         return f"error: the search took longer than {SEARCH_SECONDS} s: use a simpler pattern"
-    if code not in (0, 1):
-        reason = " ".join((out + err).split())[:300]
-        return f"error: {reason or 'this pattern cannot be searched'}"
     if code == 1:
         return "no match"
+    if code:
+        reason = " ".join((out + err).split())[:300]
+        return f"error: {reason or 'this pattern cannot be searched'}"
 
     # The name of the one file says nothing, nor does that of the folder itself.
     lines = re.sub(r"(?m)^(core\.lean:\d+:|\./)", "", out).split("\n")[:-1]

@@ -106,14 +106,14 @@ def check_version(version, where):
         )
 
 
-def check(dojo, repo, path, judge, timeout, jobs, whole=False, sketch=False):
+def check(dojo, repo, path, judge, timeout, jobs, sketch=False):
     """As LeanEnv.check, which judges (`judge`); to what it rejects, the goals before the
     failing tactic are added."""
-    verdicts = judge(jobs, whole, sketch)
+    verdicts = judge(jobs, sketch)
     # Equal jobs share one verdict.
-    different = {id(verdict): (*job, verdict) for job, verdict in zip(jobs, verdicts)}
-    for theorem, proof, verdict in different.values():
-        if whole or verdict.status != "rejected":
+    different = {id(verdict): (job, verdict) for job, verdict in zip(jobs, verdicts)}
+    for (theorem, proof, *whole), verdict in different.values():
+        if any(whole) or verdict.status != "rejected":
             continue
         name = split_statement(theorem.statement)[0]
         file = file_with(name, path)

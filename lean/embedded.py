@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -34,15 +33,15 @@ def mangle(name):
     >>> mangle("term_∧_")
     "l_term___u2227__"
     """
-    return "l_" + "_".join("".join(map(mangle_letter, part)) for part in name.split("."))
+    return "l_" + "_".join(re.sub("[^a-zA-Z0-9]", mangled, part) for part in name.split("."))
 
 
-def mangle_letter(c):
-    if c.isascii() and c.isalnum():
-        return c
-    if c == "_":
+def mangled(match):
+    """A letter of a name as symbols have it."""
+    code = ord(match[0])
+    if match[0] == "_":
         return "__"
-    return f"_x{ord(c):02x}" if ord(c) < 256 else f"_u{ord(c):04x}"
+    return f"_x{code:02x}" if code < 256 else f"_u{code:04x}"
 
 
 def expand_native(source, binary):
@@ -135,20 +134,18 @@ def compiled_core(library):
     if (target / "Core.olean").exists():
         return target
 
-    build = Path(tempfile.mkdtemp(dir=base))
-    try:
+    with tempfile.TemporaryDirectory(dir=base, ignore_cleanup_errors=True) as folder:
+        build = Path(folder)
         source, result = build / "Core.lean", build / "Core.olean"
         text = expand_native(CORE.read_text("utf-8"), library.read_bytes())
         source.write_text(text, "utf-8")
-        argv = [str(library), "-R", str(build), "-o", str(result), str(source)]
+        argv = [str(library), "-R", folder, "-o", str(result), str(source)]
         code, *texts, _ = run(argv, build, {}, 300, 2**34)
         if code != 0:
             printed = "".join(texts)[:500]
             raise SystemExit(f"lean/core.lean does not compile with {library}: {printed}")
         with contextlib.suppress(OSError):  # somebody else was first
             build.rename(target)
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
     return target
 
 

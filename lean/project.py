@@ -108,18 +108,13 @@ def write_files(folder, version):
         )
     use_it = f"Give another folder, or use it as it is: --lean-project {folder}"
     texts = {name: text.replace("{version}", version) for name, text in FILES.items()}
-    for name, text in texts.items():
+    for name in [*texts, "lakefile.lean"]:
         file = folder / name
-        if file.exists() and file.read_text("utf-8") != text:
+        if file.exists() and file.read_text("utf-8") != texts.get(name):
             raise ValueError(
                 f"{file} is there and differs from what would be written for Mathlib "
                 f"{version}; nothing was changed. {use_it}"
             )
-    other = folder / "lakefile.lean"
-    if other.exists():
-        raise ValueError(
-            f"{other} is there: this is another project; nothing was changed. {use_it}"
-        )
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

@@ -111,10 +111,8 @@ def order_step(attempt, reference, verdict, sound):
         return f"stop after {quoted(wanted[-1])}"
     if wanted and sound:
         # `intro` and `constructor` follow from the goal's shape: another line decided it.
-        decisive = [
-            step for step in wanted if not step.startswith(("intro", "constructor"))
-        ]
-        return f"keep {quoted(decisive[0] if decisive else wanted[-1])}"
+        decisive = [line for line in wanted if not line.startswith(("intro", "constructor"))]
+        return f"keep {quoted([*decisive, wanted[-1]][0])}"
     return order_about_error(verdict)
 
 

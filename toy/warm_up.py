@@ -86,11 +86,10 @@ def corrupt(proof, rng, other_proof):
     return "\n".join(["by", *lines])
 
 
-def attempt(theorem, rng, other_proof, kind=None):
+def attempt(theorem, rng, other_proof):
     """What a prover may have written about this theorem, right or wrong. Kinds: own (outdated),
-    right, wrong, mixed (half outdated); None: any of them."""
-    if kind is None:
-        (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
+    right, wrong, mixed (half outdated)."""
+    (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
     wrong = kind == "wrong" or (kind != "right" and rng.random() < 0.5)
     proof = corrupt(theorem.proof, rng, other_proof) if wrong else theorem.proof
     return dialect(proof, rng, OUTDATED_SHARE[kind])
@@ -247,9 +246,8 @@ def install(folder, target):
 
     theorems = load_theorems("toy", "valid")[:64]
     source = make_feedback("tutor")
-    told = evaluate(
-        fd_mini.Policy(str(new)), LeanEnv(), theorems, max_new_tokens=80, source=source
-    )
+    shipped = fd_mini.Policy(str(new))
+    told = evaluate(shipped, LeanEnv(), theorems, max_new_tokens=80, source=source)
     print(f"{new}: pass@1 {told['pass@1']:.3f} with the tutor's feedback")
     if told["pass@1"] < 0.5:
         shutil.rmtree(new)
