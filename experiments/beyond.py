@@ -108,8 +108,9 @@ def main(names, flags):
             nonlocal calls
             calls += 1
             texts = write(rollouts)
-            for name in CHANGES.keys() & set(names):
-                texts = CHANGES[name](rollouts, texts, run.policy, run.env, cfg, calls)
+            for name, change in CHANGES.items():
+                if name in names:
+                    texts = change(rollouts, texts, run.policy, run.env, cfg, calls)
             return texts
 
         run.source.write = rewrite

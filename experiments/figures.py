@@ -8,6 +8,7 @@ An experiment is an entry of plan.toml: arms, each a few flags over train.py. Tr
 there and run it again. experiments/sweep.py runs the runs, and is the tool for grids of your own.
 """
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -44,8 +45,6 @@ class Config:
     only: tuple[str, ...] = ()  # these experiments; empty: all
     jobs: int = 2  # runs side by side, one thread each
     out: str = ""  # folder of the runs; empty: out/figures, or out/figures_quick
-    # of results.csv, README.md, figures/; empty: experiments, --quick: as --out
-    results: str = ""
 
 
 def section(name, experiment, rows, runs):
@@ -65,21 +64,19 @@ def section(name, experiment, rows, runs):
         counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
         text += f"\nNot run yet: {', '.join(counts)}.\n"
     minutes = runs.seconds.sum() / 60
-    text += f"\n`python -m experiments.figures --only {name}` · {len(runs)} runs, {minutes:.0f} minutes"
-    return text + f" · commit {', '.join(sorted(set(runs.commit)))}\n"
+    text += f"\n`python -m experiments.figures --only {name}` · {len(runs)} runs, "
+    return text + f"{minutes:.0f} minutes · commit {', '.join(sorted(set(runs.commit)))}\n"
 
 
-def write(cfg, known, names):
-    """results.csv and runs.csv with what is finished of `names`; pictures and README.md of all."""
-    out = Path(cfg.results)
+def write(out, known, names, remark=""):
+    """results.csv and runs.csv with what is finished of `names`; pictures and README.md of all.
+    out: the folder of these."""
     for name in names:
         split = "valid" if known[name].get("valid") else "test"
         results.collect(out, name, known[name]["runs"], split)
 
     rows, runs = results.load(out)
-    text = HEAD
-    if cfg.quick:
-        text += "\nOne seed and few steps (QUICK): a look, no evidence.\n"
+    text = HEAD + remark
     for name, experiment in known.items():
         its_rows, its_runs = rows[rows.experiment == name], runs[runs.experiment == name]
         if len(its_rows):
@@ -87,14 +84,15 @@ def write(cfg, known, names):
             pictures.draw(its_rows, panels, out / "figures" / f"{name}.png")
             text += section(name, experiment, its_rows, its_runs)
     replace_text(out / "README.md", text)
-    return out
 
 
 def make_bases(runs):
     """What lies in out/bases is made by its name. RuntimeError where that fails."""
-    wanted = {word for run in runs for word in [*run.train, *sum([t for _, t in run.tests], ())]}
-    for path in sorted(word for word in wanted if word.startswith("out/bases/")):
-        if not Path(path).exists():
+    wanted = set()
+    for run in runs:
+        wanted |= {*run.train, *itertools.chain(*dict(run.tests).values())}
+    for path in sorted(wanted):
+        if path.startswith("out/bases/") and not Path(path).exists():
             print(f"making {path}", flush=True)
             words = [sys.executable, "-m", "experiments.bases", Path(path).name]
             if subprocess.run(words).returncode:
@@ -105,7 +103,6 @@ def main(cfg):
     """Run what is not finished, then write the page. -> the failures"""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     cfg.out = cfg.out or ("out/figures_quick" if cfg.quick else "out/figures")
-    cfg.results = cfg.results or (cfg.out if cfg.quick else "experiments")
     at_least_one(jobs=cfg.jobs)
 
     known = experiments(cfg.quick, cfg.out)
@@ -120,7 +117,11 @@ def main(cfg):
     runs = list(dict.fromkeys(stems + asked))
     make_bases([run for run in runs if run.state != "done"])
     failures = execute_all(runs, cfg.jobs)
-    out = write(cfg, known, names)
+    out, remark = Path("experiments"), ""
+    if cfg.quick:
+        out = Path(cfg.out)
+        remark = "\nOne seed and few steps (QUICK): a look, no evidence.\n"
+    write(out, known, names, remark)
     print(f"{out}/README.md, results.csv, runs.csv and figures/ written", *failures, sep="\n")
     return failures
 

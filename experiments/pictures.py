@@ -49,8 +49,11 @@ def look(arms):
 
 
 def curve(rows, metric, clock):
-    """Seeds have their own seconds: a point stands at the mean of them."""
-    data = rows[rows.metric == metric].copy()
+    """Seeds have their own seconds: a point stands at the mean of them. fd_20 beside fd is left
+    out: it says the same up to there."""
+    stems = rows.arm.str.replace(r"_\d+$", "", regex=True)
+    repeats = (stems != rows.arm) & stems.isin(rows.arm)
+    data = rows[(rows.metric == metric) & ~repeats].copy()
     data[clock] = data.groupby(["arm", "step"])[clock].transform("mean")
     return data
 

@@ -32,19 +32,20 @@ def experiments(quick, out):
 
 def arms_of(entry, flags, quick):
     """Yields (arm, flags of train.py, {name: flags of eval.py}) for every choice of `vary`."""
-    arms = entry["arms"]
     tests = entry.get("tests", {"": "{test}"})
-    tests = {"": tests[""]} if quick else tests
+    if quick:
+        tests = {"": tests[""]}
     vary = entry.get("vary", {})
     seen = set()  # an arm whose name does not vary comes once
     for choice in itertools.product(*vary.values()):
         known = flags | dict(zip(vary, choice))
-        for name, text in arms.items():
+        for name, text in entry["arms"].items():
             arm = expand(name, known)
-            if arm not in seen and not (quick and arm not in entry.get("quick", [arm])):
-                seen.add(arm)
-                ends = {end: expand(words, known) for end, words in tests.items()}
-                yield arm, expand(text, known), ends
+            if arm in seen or (quick and arm not in entry.get("quick", [arm])):
+                continue
+            seen.add(arm)
+            ends = {end: expand(words, known) for end, words in tests.items()}
+            yield arm, expand(text, known), ends
 
 
 def expand(text, flags):
@@ -55,16 +56,26 @@ def expand(text, flags):
 
 def make_run(folder, text, tests, seed, runs):
     """An arm that ends in @ARM starts from that arm's run; one that begins with `base` is no
-    training, and eval.py gets the rest."""
-    words, after, subject = shlex.split(text), None, ()
-    if words[0] == "base":
-        words, subject = [], words[1:]
+    training, and its tests get the rest."""
+    words = with_script("train.py", text)
+    seeded = ["--seed", str(seed)]
+    subject, after = [], None
+    if words[1] == "base":
+        words, subject = [], words[2:]
     elif words[-1].startswith("@"):
         after = runs[words[-1][1:], seed]
         words[-1] = str(after.folder)
-    train = (*words, "--seed", str(seed)) if words else ()
+    if words:
+        words += seeded
+
     ends = []
     for name, test in tests.items():
         if name != "base" or subject:
-            ends.append((name, (*shlex.split(test), *subject, "--seed", str(seed))))
-    return Run(folder, train, tuple(ends), after)
+            ends.append((name, (*with_script("eval.py", test), *subject, *seeded)))
+    return Run(folder, tuple(words), tuple(ends), after)
+
+
+def with_script(usual, text):
+    """The words of a command: what does not begin with a script is for the usual one."""
+    words = shlex.split(text)
+    return words if words[0].endswith(".py") else [usual, *words]

@@ -20,11 +20,11 @@ FILES = {
     "runs.csv": "experiment arm seed commit seconds tries proved".split(),
 }
 # Of log.jsonl, as train_... in results.csv.
-CURVES = "pass entropy kl kl_ref length teacher_mass flat_groups called".split()
+CURVES = "pass entropy kl length teacher_mass called".split()
 # Of valid.jsonl, as valid_...
-VALID = ["pass@1", "entropy", "length", "tactics"]
+VALID = ["pass@1", "entropy"]
 # Of a run's end.
-END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|cut|tactics|p_reference|kl_base)"
+END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|p_reference|kl_base)"
 # What the table shows of it, beside pass@1 and pass@k.
 OTHERS = ("entropy", "length", "measure_kl_base", "told_pass@1")
 # Student's t, 95 %, by the number of values.
@@ -33,12 +33,13 @@ T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 def load(folder):
     """[results.csv, runs.csv] of a folder as data frames, empty where there is no file."""
-    kinds = dict.fromkeys(("arm", "commit", "proved"), str)
+    texts = dict.fromkeys(("arm", "commit", "proved"), str)
     frames = []
     for name, columns in FILES.items():
+        path = Path(folder, name)
         frame = pd.DataFrame(columns=columns)
-        if Path(folder, name).is_file():
-            frame = pd.read_csv(Path(folder, name), dtype=kinds, keep_default_na=False)
+        if path.is_file():
+            frame = pd.read_csv(path, dtype=texts, keep_default_na=False)
         frames.append(frame)
     return frames
 
@@ -52,7 +53,8 @@ def collect(folder, experiment, runs, split):
         key = {"experiment": experiment, "arm": arm, "seed": seed}
         end = end_of(run)
         tables[0].append(numbers_of(run, end, split).assign(**key))
-        mark = json.loads((run.folder / "done").read_text())
+        done_file = run.folder / "done"
+        mark = json.loads(done_file.read_text())
         proved = " ".join(map(str, end["proved"]))
         mark |= {"tries": end["samples"], "proved": proved}
         tables[1].append(pd.DataFrame([key | mark]))
@@ -60,13 +62,15 @@ def collect(folder, experiment, runs, split):
     Path(folder).mkdir(parents=True, exist_ok=True)
     for (name, columns), frames in zip(FILES.items(), tables):
         table = pd.concat(frames)[columns]
-        replace_text(Path(folder, name), table.to_csv(index=False, float_format="%.6g"))
+        text = table.to_csv(index=False, float_format="%.6g")
+        replace_text(Path(folder, name), text)
 
 
 def without(frame, experiment, runs):
     """The lines that are not of these (arm, seed)."""
     its = pd.MultiIndex.from_frame(frame[["arm", "seed"]])
-    return frame[(frame.experiment != experiment) | ~its.isin(list(runs))]
+    of_others = frame.experiment != experiment
+    return frame[of_others | ~its.isin(list(runs))]
 
 
 # --- of one run
@@ -74,13 +78,14 @@ def clock(run):
     """Steps, attempts and seconds after 0, 1, 2, ... steps of the run, with those of the run that
     it starts from. Attempts: of sft, proofs read."""
     if run is None or not run.train:
-        return pd.DataFrame({"step": [0], "samples": [0], "seconds": [0.0]})
+        start = {"step": [0], "samples": [0], "seconds": [0.0]}
+        return pd.DataFrame(start)
     before = clock(run.after).tail(1)
     config = json.loads((run.folder / "config.json").read_text())
     attempts = config["prompts_per_step"] * config["group_size"]
-    log = read_lines(run.folder / "log.jsonl")
-    steps = [{"step": 1, "samples": attempts, "seconds": row["seconds"]} for row in log]
-    return pd.concat([before, pd.DataFrame(steps)]).cumsum().reset_index(drop=True)
+    log = pd.DataFrame(read_lines(run.folder / "log.jsonl"))
+    steps = log[["seconds"]].assign(step=1, samples=attempts)
+    return pd.concat([before, steps]).cumsum().reset_index(drop=True)
 
 
 def end_of(run):
@@ -89,13 +94,15 @@ def end_of(run):
         return read_lines(run.folder / "valid.jsonl")[-1]
     end = {}
     for name, _ in run.tests:
-        (result,) = json.loads((run.folder / name / "eval.json").read_text()).values()
-        end |= {f"{name}_{metric}" if name else metric: value for metric, value in result.items()}
+        path = run.folder / name / "eval.json"
+        (result,) = json.loads(path.read_text()).values()
+        for metric, value in result.items():
+            end[f"{name}_{metric}" if name else metric] = value
     return end
 
 
 def numbers_of(run, end, split):
-    """The lines of results.csv of a run, without its key: curves of about 30 points, each the mean
+    """The lines of results.csv of a run, without its key: curves of about 15 points, each the mean
     of the steps up to it, validations, and the end on `split`."""
     log = pd.DataFrame(read_lines(run.folder / "log.jsonl"))
     valid = pd.DataFrame(read_lines(run.folder / "valid.jsonl"))
@@ -105,7 +112,8 @@ def numbers_of(run, end, split):
     prefix = "" if split == "test" else "final_valid_"
     tables = [pd.DataFrame(shown, [last]).add_prefix(prefix)]
     if last:
-        parts = log.groupby(log.index // max(1, last // 30))
+        width = max(1, last // 15)
+        parts = log.groupby(log.index // width)
         means = parts[log.columns.intersection(CURVES)].mean()
         means = means.set_index(parts.step.last())
         tables.append(means.add_prefix("train_"))
@@ -113,11 +121,13 @@ def numbers_of(run, end, split):
         valid = valid.set_index("step")[VALID]
         tables.append(valid.add_prefix("valid_"))
         ends_at = valid["pass@1"].iloc[-1]
-        half = valid.index[valid["pass@1"] >= ends_at / 2][0]
+        is_half = valid["pass@1"] >= ends_at / 2
+        half = valid.index[is_half][0]
         if ends_at >= 0.1:
             needed = {"attempts_to_half": places.samples[half]}
             tables.append(pd.DataFrame(needed, [last]))
-    long = pd.concat(tables).melt(var_name="metric", ignore_index=False)
+    long = pd.concat(tables)
+    long = long.melt(var_name="metric", ignore_index=False)
     return long.dropna().join(places)
 
 
@@ -149,9 +159,11 @@ def over_both(scores):
 def scores(runs, arm, k=1):
     """pass@k of each theorem, {seed: array}; empty where that is not known."""
     found = {}
-    for run in runs[(runs.arm == arm) & (runs.tries >= k)].itertuples():
-        counts = run.proved.split()
-        found[run.seed] = np.array([pass_at_k(run.tries, int(count), k) for count in counts])
+    its = runs[(runs.arm == arm) & (runs.tries >= k)]
+    for run in its.itertuples():
+        counts = map(int, run.proved.split())
+        chances = [pass_at_k(run.tries, count, k) for count in counts]
+        found[run.seed] = np.array(chances)
     return found
 
 
@@ -177,7 +189,8 @@ def table(rows, runs, against):
             line[head] = cell(values[name], list(known.values()))
         line[f"pass@1 over {against}"] = difference(runs, arm, against)
         line["seeds"] = len(values)
-        last = rows[rows.arm == arm].groupby("seed").max(numeric_only=True).mean()
+        its = rows[rows.arm == arm]
+        last = its.groupby("seed").max(numeric_only=True).mean()
         line |= {"attempts": int(last.samples), "seconds": int(last.seconds)}
         lines.append(line)
 
@@ -188,16 +201,22 @@ def table(rows, runs, against):
 
 
 def cell(values, known):
+    """Mean and interval; known: scores of every seed, where there are any."""
     low, high = over_both(known) if known else over_seeds(values)
-    return f"{values.mean():.3f}" + (f" [{low:.3f}, {high:.3f}]" if low < high else "")
+    text = f"{values.mean():.3f}"
+    if low < high:
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
 
 
 def difference(runs, arm, against):
     """In pass@1, of the seeds that both have; empty where nothing can be compared."""
     mine, theirs = scores(runs, arm), scores(runs, against)
-    both = [seed for seed in mine if seed in theirs and len(mine[seed]) == len(theirs[seed])]
-    if arm == against or not both:
+    gaps = []
+    for seed in mine.keys() & theirs.keys():
+        if len(mine[seed]) == len(theirs[seed]):
+            gaps.append(mine[seed] - theirs[seed])
+    if arm == against or not gaps:
         return ""
-    gaps = [mine[seed] - theirs[seed] for seed in both]
     low, high = over_both(gaps)
     return f"{np.mean(gaps):+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -38,6 +38,7 @@ from extras.stops import in_one_line
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 # What a result depends on, beside flags.
 CODE = "train.py eval.py fd_mini.py feedback.py lean_env.py lean extras toy data"
+COUNTED = (".py", ".json", ".jsonl", ".safetensors")
 # The tiny prover's, with one thread: for the estimate of how long it takes.
 SECONDS = {"fd": 1.4, "grpo": 2.5, "sft": 0.5}
 children: set[subprocess.Popen] = set()
@@ -48,9 +49,9 @@ class Run:
     """One folder: what is run, with which flags, and what must be finished before."""
 
     folder: Path
-    train: tuple  # flags of train.py, or a script and its flags; empty: the base as it is
-    # (name, flags of eval.py, or a script and its flags) at the end; empty: its last validation
-    # counts. The numbers of a test with a name are NAME_pass@1, ...
+    train: tuple  # a script and its flags; empty: the base as it is
+    # (name, a script and its flags) at the end; empty: its last validation counts. The numbers of
+    # a test with a name are NAME_pass@1, ...
     tests: tuple = ()
     after: "Run | None" = None  # the run that it starts from
     code: str = "."  # folder of the scripts
@@ -61,7 +62,7 @@ class Run:
         words = [*self.train]
         for name, test in self.tests:
             words += ["|", name, *test]
-        files = [digest(word) for word in words if Path(word).is_file()]
+        files = [digest(path) for path in map(Path, words) if path.is_file()]
         key = " ".join([shlex.join(words), code_digest(self.code), *files])
         return f"{key} after {self.after.key}" if self.after else key
 
@@ -85,21 +86,20 @@ class Run:
 
 
 def digest(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    """Of a file; comments and layout of a script do not count."""
+    data = path.read_bytes()
+    if path.suffix == ".py":
+        data = ast.dump(ast.parse(data)).encode()
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 @cache
 def code_digest(folder):
-    """Of what a result depends on. Comments and layout do not count."""
-    total = hashlib.sha256()
+    """Of what a result depends on."""
     listed = git("ls-files", "-co", "--exclude-standard", *CODE.split(), at=folder)
-    for name in listed.split("\n"):
-        path = Path(folder, name)
-        if path.suffix == ".py":
-            total.update(ast.dump(ast.parse(path.read_bytes())).encode())
-        elif path.suffix in (".jsonl", ".json", ".safetensors"):
-            total.update(digest(path).encode())
-    return total.hexdigest()[:12]
+    files = [Path(folder, name) for name in listed.split("\n") if name.endswith(COUNTED)]
+    total = " ".join(map(digest, files))
+    return hashlib.sha256(total.encode()).hexdigest()[:12]
 
 
 def git(*words, at="."):
@@ -157,15 +157,11 @@ def execute(run):
     before = sum(row["seconds"] for row in read_lines(folder / "log.jsonl"))
     log = Path(f"{folder}.txt")
     if run.train:
-        script = [] if run.train[0].endswith(".py") else ["train.py"]
         resume = ["--resume"] if state == "broken off" else []
-        call([*script, *run.train, "--out", str(folder), *resume], log, run.code)
+        call([*run.train, "--out", str(folder), *resume], log, run.code)
     for name, test in run.tests:
-        script, flags = ("eval.py", test)
-        if test[0].endswith(".py"):
-            script, *flags = test
         prover = [str(folder)] if run.train else []
-        call([script, *prover, *flags, "--out", str(folder / name)], log, run.code)
+        call([*test, *prover, "--out", str(folder / name)], log, run.code)
 
     seconds = before + time.perf_counter() - clock
     done = {"key": run.key, "commit": commit(run.code), "seconds": seconds}
@@ -248,9 +244,10 @@ def combinations(cfg, flags):
         code = checkout(given.pop("code", "."), cfg.out)
         more = [word for name, value in given.items() for word in (f"--{name}", value)]
         folder = cfg.out / f"{arm.replace('/', '-')}_s{seed}"
-        test = f"--data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
+        train = ("train.py", *flags, *more, "--seed", seed)
+        test = f"eval.py --data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
         tests = (("", tuple(test.split())),) if cfg.samples else ()
-        runs[arm, int(seed)] = Run(folder, (*flags, *more, "--seed", seed), tests, code=code)
+        runs[arm, int(seed)] = Run(folder, train, tests, code=code)
     return runs
 
 

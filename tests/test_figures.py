@@ -23,7 +23,8 @@ SMALL = (
 
 
 def small(folder, more="", tests=(), after=None):
-    return Run(folder, tuple(shlex.split(f"{SMALL} {more} --seed 0")), tests, after)
+    words = shlex.split(f"train.py {SMALL} {more} --seed 0")
+    return Run(folder, tuple(words), tests, after)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def few(tmp_path):
 def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
     few, tmp_path, monkeypatch, capsys
 ):
-    test = ("--data", str(few), "--split", "test", "--samples", "2", "--seed", "0")
+    test = ("eval.py", "--data", str(few), "--split", "test", "--samples", "2", "--seed", "0")
     told = ("told", (*test, "--feedback", "tutor"))
     run = small(tmp_path / "fd_s0", tests=(("", test), told))
     base = Run(tmp_path / "base_s0", (), (("", (*test, "--model", "tiny")),))
@@ -46,7 +47,7 @@ def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
     run.folder.with_name("fd_s0.key").write_text(run.key)
     flags = shlex.join(run.train).replace("--steps 2", "--steps 1")
     flags = flags.replace("--eval-every 2", "--eval-every 0")
-    words = [sys.executable, "train.py", *shlex.split(flags), "--out", str(run.folder)]
+    words = [sys.executable, *shlex.split(flags), "--out", str(run.folder)]
     subprocess.run(words, cwd=ROOT, check=True, timeout=60)
     first = (run.folder / "log.jsonl").read_text()
     assert run.state == "broken off"
@@ -93,7 +94,7 @@ def finish(run, passed, group=1, proved=(1, 0)):
     (run.folder / "done").write_text(json.dumps(done))
 
 
-TEST = (("", ("--samples", "1")),)
+TEST = (("", ("eval.py", "--samples", "1")),)
 
 
 def test_grpo_over_fd_goes_on_from_the_steps_attempts_and_seconds_of_its_fd_run(tmp_path):
@@ -174,7 +175,7 @@ def test_a_grid_has_every_combination_and_says_which_vary_it_cannot_read(tmp_pat
         ("tail=drop_top-k=5", 0),
     ]
     assert len(runs) == 8
-    flags = "--steps 2 --tail bucket --top-k 5 --seed 1"
+    flags = "train.py --steps 2 --tail bucket --top-k 5 --seed 1"
     assert runs["tail=bucket_top-k=5", 1].train == tuple(flags.split())
     for wrong in ("tail", "=1", "tail="):
         with pytest.raises(ValueError, match="write FLAG=VALUE"):
@@ -238,6 +239,15 @@ def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
     assert data[["arm", "rate", "value"]].values.tolist() == [["grpo", 0.01, 0.5]]
 
 
+def test_a_curve_stands_at_the_mean_of_the_seconds_and_leaves_out_what_repeats_another():
+    rows = []
+    for arm, seed, seconds in (("fd", 0, 2.0), ("fd", 1, 4.0), ("fd_20", 0, 9.0), ("drop_25", 0, 5.0)):
+        rows.append((arm, seed, 10, seconds, "train_pass", 0.5))
+    columns = ["arm", "seed", "step", "seconds", "metric", "value"]
+    data = pictures.curve(pd.DataFrame(rows, columns=columns), "train_pass", "seconds")
+    assert data[["arm", "seconds"]].values.tolist() == [["fd", 3.0], ["fd", 3.0], ["drop_25", 5.0]]
+
+
 def test_an_arm_looks_the_same_in_every_picture():
     few, many = pictures.look(["grpo", "x"]), pictures.look(["y", "fd", "grpo"])
     for kind in ("palette", "markers"):
@@ -265,8 +275,7 @@ def test_the_page_is_what_the_committed_numbers_say(tmp_path, monkeypatch):
     for name in results.FILES:
         (tmp_path / name).write_bytes((ROOT / "experiments" / name).read_bytes())
     monkeypatch.setattr(pictures, "draw", lambda *_: None)
-    config = figures.Config(out="nowhere", results=str(tmp_path))
-    figures.write(config, plan.experiments(False, config.out), [])
+    figures.write(tmp_path, plan.experiments(False, "nowhere"), [])
     committed = (ROOT / "experiments" / "README.md").read_text()
     assert (tmp_path / "README.md").read_text() == committed
     for name in plan.PLAN:
