@@ -8,6 +8,7 @@ weights train. Theorems are the toy's, chosen or rewritten; a row says to which 
 """
 
 import json
+import random
 import re
 import shutil
 import sys
@@ -19,10 +20,13 @@ import tyro
 import fd_mini
 from data import load_theorems
 from extras.runs import replace_text
-from lean_env import LeanEnv
+from extras.speaker import request
+from feedback import instruction
+from lean_env import LeanEnv, Rollout, Theorem
 from toy import warm_up
 from toy.theorems import unseen
-from toy.tutor import outdated
+from toy.tutor import outdated, tutor
+from train import draw_theorems
 
 OUT = Path("out/bases")
 # name -> (steps, settings of the warm-up). STALE: how often a proof has the outdated name where nobody has told the
@@ -30,9 +34,11 @@ OUT = Path("out/bases")
 PROVERS = {
     "own": (300, {"KINDS": {"own": 1}}),
     "all": (300, {}),
+    "share_1e-1": (300, {"STALE": 0.9}),
     "share_2e-2": (0, {}),  # the tiny prover's own share
     "share_1e-3": (300, {"STALE": 0.999}),
     "share_1e-4": (1200, {"STALE": 0.9999}),  # what is rare is unlearnt slowly
+    "adviser": (600, {}),  # it also writes advice
 }
 
 
@@ -42,12 +48,43 @@ def make_prover(name):
         return shutil.copytree("toy/tiny", OUT / name)
     for setting, value in settings.items():
         setattr(warm_up, setting, value)
-    data = warm_up.warm_up(unseen(12000))
+    theorems = unseen(12000)
+    data = warm_up.warm_up(theorems)
     batches = warm_up.draws(data, steps)
     policy = fd_mini.Policy("tiny", rank=0)
+    if name == "adviser":
+        batches = with_advice(policy, theorems, data, steps)
     new = OUT / f"{name}.new"
     warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=1600, out=new)
     new.rename(OUT / name)
+
+
+def with_advice(policy, theorems, data, steps):
+    """Batches of which a third are requests for advice, worded as those of `--feedback self`. It
+    learns to guess what the tutor says, who sees the reference proof."""
+    policy.model.config.max_position_embeddings = policy.max_positions = 768
+    rng = random.Random(2)
+    attempts = []
+    for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
+        attempts.append((theorem, warm_up.attempt(theorem, rng, other.proof)))
+    examples = [(theorem, []) for theorem in data]
+    for (theorem, proof), verdict in zip(attempts, LeanEnv().check(attempts)):
+        text = proof.removeprefix("by\n")
+        rollout = Rollout(theorem, [], [], [], verdict, finished=True, text=text)
+        examples.append((rollout, rng.randint(1, 4)))
+
+    encode_proof = warm_up.encode
+
+    def encode(tokenizer, what, more):
+        if isinstance(what, Theorem):
+            return encode_proof(tokenizer, what, more)
+        answer = tokenizer.encode(tutor(what, more)) + [tokenizer.eos_token_id]
+        prompt = request(policy, instruction(what, more))
+        return prompt, answer, [True] * len(answer)
+
+    warm_up.encode = encode
+    numbers = range(1, steps + 1)
+    return [draw_theorems(examples, step, warm_up.BATCH, seed=0) for step in numbers]
 
 
 # --- theorems
