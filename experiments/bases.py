@@ -59,6 +59,13 @@ def make_prover(name):
     new.rename(OUT / name)
 
 
+def link_chat_model():
+    """A real one, from a package that `make test-real` installs."""
+    from tests.real.real_parts import SMOL
+
+    (OUT / "smollm2").symlink_to(SMOL.converted())
+
+
 def with_advice(policy, theorems, data, steps):
     """Batches of which a third are requests for advice, worded as those of `--feedback self`. It
     learns to guess what the tutor says, who sees the reference proof."""
@@ -110,6 +117,7 @@ THEOREMS = {
     # How many current names a proof needs at once.
     "one": (lambda theorem: len(outdated(theorem.proof)) == 1, str),
     "two": (lambda theorem: len(outdated(theorem.proof)) > 1, str),
+    "few": (lambda theorem: len(outdated(theorem.proof)) > 2, str),
     "bare": (bool, lambda proof: None),
     "numbers": (lambda theorem: not is_logic(theorem), str),
     "other_hand": (is_logic, other_hand),
@@ -137,6 +145,7 @@ def main(name: str, /):
     """share_1e-4, two.jsonl, ..."""
     OUT.mkdir(parents=True, exist_ok=True)
     known = {each: partial(make_prover, each) for each in PROVERS}
+    known["smollm2"] = link_chat_model
     known |= {f"{each}.jsonl": partial(make_theorems, each) for each in THEOREMS}
     if name not in known:
         sys.exit(f"{name} is none of {', '.join(known)}")

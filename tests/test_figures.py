@@ -11,9 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fd_mini
+import feedback
 from experiments import bases, figures, pictures, plan, results, sweep
 from experiments.sweep import Run
+from extras import speaker
 from lean_env import Theorem
+from toy import warm_up
+from toy.tutor import tutor
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -304,3 +309,29 @@ def test_theorems_of_another_hand_say_the_same_and_those_left_out_are(tmp_path, 
     theorems[0] = Theorem(**toy | {"proof": "by\n  intro h\n  exact g"})
     with pytest.raises(ValueError, match="Lean does not accept"):
         bases.make_theorems("one")
+
+
+def test_a_base_learns_advice_from_the_very_words_that_self_feedback_will_use(monkeypatch):
+    policy = fd_mini.Policy("tiny", rank=0)
+    theorem = Theorem("a", "theorem t (p : Prop) : p → p", proof="by\n  intro h\n  exact h")
+    other = Theorem("b", "theorem t (b : Nat) : b = b", proof="by\n  rfl")
+    # A test may not leave the changed one to others.
+    monkeypatch.setattr(warm_up, "encode", warm_up.encode)
+    (batch,) = bases.with_advice(policy, [theorem, other], [theorem, other], 1)
+    assert policy.max_positions == policy.model.config.max_position_embeddings == 768
+
+    asked = []
+    monkeypatch.setattr(fd_mini, "sample", lambda _, prompts, *more: asked.extend(prompts) or [([1], True)])
+    seen = set()
+    for what, more in batch:
+        prompt, completion, learnt = warm_up.encode(policy.tokenizer, what, more)
+        assert completion[-1] == policy.tokenizer.eos_token_id and learnt == [True] * len(learnt)
+        text = policy.tokenizer.decode(completion[:-1])
+        if isinstance(what, Theorem):
+            assert text == what.proof.removeprefix("by\n")
+        else:
+            speaker.speaker(policy)([feedback.instruction(what, more)])
+            assert asked.pop() == prompt and text == tutor(what, more)
+            assert what.verdict.status in ("proved", "rejected"), "by Lean"
+        seen.add(type(what).__name__)
+    assert seen == {"Theorem", "Rollout"}
