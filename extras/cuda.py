@@ -82,18 +82,17 @@ class Graphs(Slots):
         self.graphs = {}  # (rows, width) -> a graph and its output
 
     def run(self, rows, width):
-        # States move on with every step, a warm-up's too, and have no fixed address.
-        if self.has_states:
+        # Rows that are not alive compute what nobody reads.
+        shape = (
+            min(power_of_two(rows), self.place.size),
+            min(power_of_two(width), self.place.columns),
+        )
+        # States move on with every step, a warm-up's too.
+        if self.capture and not self.has_states and shape not in self.graphs:
+            self.record(*shape)
+        if shape not in self.graphs:
             return super().run(rows, width)
-
-        # The other rows compute what nobody reads, where the next prompt will overwrite it.
-        rows = min(power_of_two(rows), self.place.size)
-        width = min(power_of_two(width), self.place.columns)
-        if self.capture and (rows, width) not in self.graphs:
-            self.record(rows, width)
-        if (rows, width) not in self.graphs:
-            return super().run(rows, width)
-        graph, out = self.graphs[rows, width]
+        graph, out = self.graphs[shape]
         graph.replay()
         return out
 

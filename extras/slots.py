@@ -28,11 +28,10 @@ class Keys(DynamicLayer):
     def update(self, keys, values, *_, **__):
         """Writes those of the next tokens, [B, heads, T, d] each. -> what they attend to."""
         place = self.place
-        if not self.buffers:
+        for new in (keys, values)[len(self.buffers) :]:
             # Zeros: where a buffer held a NaN, a masked key would still make NaN.
-            for new in (keys, values):
-                shape = place.size, new.shape[1], place.columns, new.shape[3]
-                self.buffers.append(new.new_zeros(shape))
+            shape = place.size, new.shape[1], place.columns, new.shape[3]
+            self.buffers.append(new.new_zeros(shape))
         for buffer, new in zip(self.buffers, (keys, values)):
             buffer[place.rows, :, place.positions] = new.transpose(1, 2)
 
@@ -53,14 +52,17 @@ class Slots:
         weight = next(body.parameters())
         self.zeros = weight.new_zeros(columns)
         self.numbers = torch.arange(max(size, columns), device=weight.device)
-        # Each slot's newest token, and its position.
-        self.newest = torch.zeros(2, size, 1, dtype=torch.long, device=weight.device)
+        self.newest = self.numbers.new_zeros(size, 2)  # tokens, and their positions
 
         self.place = SimpleNamespace(size=size, columns=columns)
+        self.keys = {}  # number of a layer -> its keys and values
+        windows = set()
         layers = DynamicCache(config=body.config).layers
-        self.keys = [Keys(self.place) for _ in layers]
-        self.has_states = LinearAttentionLayer in map(type, layers)
-        windows = {getattr(layer, "sliding_window", columns) for layer in layers}
+        for number, layer in enumerate(layers):
+            windows.add(getattr(layer, "sliding_window", columns))
+            if type(layer) is not LinearAttentionLayer:
+                self.keys[number] = Keys(self.place)
+        self.has_states = len(self.keys) < len(layers)
         self.window = min(windows)
         self.mixed = len(windows) > 1  # some layers see a window, others all columns
         self.cache = None
@@ -69,44 +71,43 @@ class Slots:
         """Reads prompts into these slots. -> the last hidden state of each, [B, D]"""
         if self.has_states and len(slots) > 1:
             # Padding would get into the states.
-            one_by_one = [self.read([s], [p]) for s, p in zip(slots, prompts)]
-            return torch.cat(one_by_one)
+            each = [self.read([s], [p]) for s, p in zip(slots, prompts)]
+            return torch.cat(each)
 
-        device = self.numbers.device
-        ids = pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)  # [B, T]
-        self.place.rows = torch.tensor(slots, device=device)[:, None]  # [B, 1]
+        new_tensor = self.numbers.new_tensor
+        ids = pad_sequence([new_tensor(p) for p in prompts], batch_first=True)  # [B, T]
+        self.place.rows = new_tensor(slots)[:, None]  # [B, 1]
         self.place.positions = self.numbers[: ids.shape[1]]  # [T]
         self.place.width = 0
 
-        # This cache's keys are those of all slots, its states are new.
+        # Its keys are those of all slots, its states are new.
         cache = DynamicCache(config=self.body.config)
-        for number, layer in enumerate(cache.layers):
-            if type(layer) is not LinearAttentionLayer:
-                cache.layers[number] = self.keys[number]
+        for number, keys in self.keys.items():
+            cache.layers[number] = keys
         # No mask: padding comes after a row's own tokens, which do not look ahead.
-        out = self.body(input_ids=ids.to(device), past_key_values=cache, use_cache=True)
+        out = self.body(input_ids=ids, past_key_values=cache, use_cache=True)
 
         if self.cache is None:
             cache.reorder_cache(torch.zeros_like(self.numbers[: self.place.size]))
             self.cache = cache  # with the first prompt's states in every slot
         for old, new in zip(states(self.cache), states(cache)):
             old[slots] = new
-        last = torch.tensor([len(p) - 1 for p in prompts], device=device)
-        return out.last_hidden_state[self.numbers[: len(slots)], last]
+        ends = zip(out.last_hidden_state, prompts)
+        return torch.stack([hidden[len(p) - 1] for hidden, p in ends])
 
     def step(self, texts):
         """One more token for each of the first slots. -> [B, D]
 
         texts: all that is in these slots and, at the end of each, the token that is not yet.
         """
-        rows = len(texts)
-        newest = [[text[-1] for text in texts], [len(text) - 1 for text in texts]]
-        self.newest[:, :rows, 0] = torch.tensor(newest)
-        return self.run(rows, max(map(len, texts)))[:rows]
+        newest = [(text[-1], len(text) - 1) for text in texts]
+        self.newest[: len(texts)] = torch.tensor(newest)
+        width = max(map(len, texts))
+        return self.run(len(texts), width)[: len(texts)]
 
     def run(self, rows, width):
         """The step of so many slots, which attend to so many columns. -> [rows, D]"""
-        tokens, positions = self.newest[:, :rows]  # [rows, 1] each
+        tokens, positions = self.newest[:rows].split(1, dim=1)  # [rows, 1] each
         self.place.rows = self.numbers[:rows, None]
         self.place.positions = positions
         self.place.width = width
@@ -132,7 +133,7 @@ class Slots:
 
     def move(self, last, slot):
         """The row of the last slot moves to this one, and the last slot is gone."""
-        for layer in self.keys:
+        for layer in self.keys.values():
             for buffer in layer.buffers:
                 buffer[slot] = buffer[last]
         order = self.numbers[:last].clone()
