@@ -28,10 +28,12 @@ class Keys(DynamicLayer):
     def update(self, keys, values, *_, **__):
         """Writes those of the next tokens, [B, heads, T, d] each. -> what they attend to."""
         place = self.place
-        for new in (keys, values)[len(self.buffers) :]:
+        if not self.buffers:
             # Zeros: where a buffer held a NaN, a masked key would still make NaN.
-            shape = place.size, new.shape[1], place.columns, new.shape[3]
-            self.buffers.append(new.new_zeros(shape))
+            self.buffers = [
+                new.new_zeros(place.size, new.shape[1], place.columns, new.shape[3])
+                for new in (keys, values)
+            ]
         for buffer, new in zip(self.buffers, (keys, values)):
             buffer[place.rows, :, place.positions] = new.transpose(1, 2)
 
@@ -87,11 +89,12 @@ class Slots:
         # No mask: padding comes after a row's own tokens, which do not look ahead.
         out = self.body(input_ids=ids, past_key_values=cache, use_cache=True)
 
-        if self.cache is None:
+        if self.cache:
+            for old, new in zip(states(self.cache), states(cache)):
+                old[slots] = new
+        else:  # the first prompt's states in every slot
             cache.reorder_cache(torch.zeros_like(self.numbers[: self.place.size]))
-            self.cache = cache  # with the first prompt's states in every slot
-        for old, new in zip(states(self.cache), states(cache)):
-            old[slots] = new
+            self.cache = cache
         ends = zip(out.last_hidden_state, prompts)
         return torch.stack([hidden[len(p) - 1] for hidden, p in ends])
 
