@@ -240,7 +240,7 @@ class Policy:
     and refuses what cannot work.
     """
 
-    graphs = None  # on CUDA, what replays a decoding step: extras/cuda.py
+    graphs = None  # on CUDA, slots that replay a decoding step: extras/cuda.py
     bar = iter  # on a terminal, what shows the steps of decoding: extras/provers.py
     style = "plain"  # of prompts: feedback.py
     tools = False  # may attempts call tools? extras/tool_mode.py
@@ -332,8 +332,8 @@ class Policy:
             parameter.data = tensor
 
     def rollout_batch(self, *_):
-        """(tokens of the longest prompt, new tokens, rows that wait) -> how many of these rows
-        are decoded together. On CUDA extras/memory.py knows."""
+        """(tokens of the longest prompt, new tokens, rows that wait) -> how many slots there are
+        for these rows. On CUDA extras/memory.py knows."""
         return 64
 
     def hidden(self, prompts, completions, sampled):
@@ -397,7 +397,7 @@ def sample(
     A finished completion ends with a stop id; others were cut by max_new_tokens, by the model's
     positions or by stop(ids) -> bool, at a tool call. Temperature 0 is greedy. A row's random
     numbers (CPU generator) do not depend on the rows beside it. batch_size: rows decoded at a
-    time. ValueError for a prompt that is empty or too long.
+    time, each in a slot. ValueError for a prompt that is empty or too long.
     """
     lengths = [len(prompt) for prompt in prompts]
     if not all(0 < length < policy.max_positions for length in lengths):

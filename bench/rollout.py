@@ -3,7 +3,7 @@ batch and lengths.
 
     python -m bench.rollout               # random weights in the tiny shape, on CUDA if it is there
     python -m bench.rollout --model NAME  # another model (an alias, a folder, a hub id)
-    python -m bench.rollout --long-tail        # many prompts, few slots, lengths with a long tail
+    python -m bench.rollout --long-tail   # many prompts, few slots, lengths with a long tail
 
 The base is fp32 on a CPU and bf16 on CUDA, or NF4, with and without adapters (another model: with).
 

@@ -14,7 +14,7 @@ A capture that fails (a model may read a number inside a step) warns once, and d
 in the same shapes without graphs. FD_GRAPHS=0 in the environment asks for that from the start.
 
 provers.load() uses this on a CUDA device only. The shapes are tested on a CPU
-(tests/test_cuda.py), and with a stand-in that records and replays (tests/test_capture.py). Not
+(tests/test_slots.py), and with a stand-in that records and replays (tests/test_capture.py). Not
 yet run: the capture itself, on any GPU.
 """
 
