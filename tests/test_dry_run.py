@@ -74,7 +74,9 @@ def test_prefill_decoding_and_training_are_as_planned_at_other_lengths(model, sh
         fd_mini.fd_backward(policy, batch[0], *batch, micro_tokens=1e9)
     cache = memory.kv_cache(config, rows, prompt + new)
     assert count.peaks["prefill"] - base == pytest.approx(cache + memory.prefill(config, rows * prompt), rel=0.1)
-    assert count.peaks["decoding"] - base == pytest.approx(cache, rel=0.15)
+    # In decoding also the adapters in 16 bits, and the distribution of the next token: fp32, and double for a while.
+    beside = memory.adapters(config, 32, 1) / 2 + rows * config.vocab_size * (4 + 2 * 8)
+    assert count.peaks["decoding"] - base == pytest.approx(cache + beside, rel=0.1)
     tokens = many * (prompt + new)
     training = memory.checkpoints(config, tokens) + max(memory.layer(config, tokens), memory.head_chunk(config))
     assert base + training == pytest.approx(count.peaks["student"], rel=0.1)
