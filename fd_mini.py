@@ -240,7 +240,7 @@ class Policy:
     and refuses what cannot work.
     """
 
-    graphs = None  # on CUDA, what replays a decoding step: extras/cuda.py
+    graphs = None  # on CUDA, slots that replay a decoding step: extras/cuda.py
     bar = iter  # on a terminal, what shows the steps of decoding: extras/provers.py
     style = "plain"  # of prompts: feedback.py
     tools = False  # may attempts call tools? extras/tool_mode.py
@@ -332,8 +332,8 @@ class Policy:
             parameter.data = tensor
 
     def rollout_batch(self, *_):
-        """(tokens of the longest prompt, new tokens, rows that wait) -> how many of these rows
-        are decoded together. On CUDA extras/memory.py knows."""
+        """(tokens of the longest prompt, new tokens, rows that wait) -> how many slots there are
+        for these rows. On CUDA extras/memory.py knows."""
         return 64
 
     def hidden(self, prompts, completions, sampled):
@@ -375,13 +375,8 @@ def pad_batch(prompts, completions, sampled, device="cpu"):
         ids.append(row)
         mask.append(torch.ones_like(row))
         flags.append(torch.tensor([False] * len(prompt) + was_sampled))
-    return [pad(rows, device) for rows in (ids, mask, flags)]
-
-
-def pad(rows, device, side="right"):
-    """B tensors of any lengths as one [B, T], with zeros on that side."""
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side=side)
-    return padded.to(device)
+    pad = nn.utils.rnn.pad_sequence
+    return [pad(rows, batch_first=True).to(device) for rows in (ids, mask, flags)]
 
 
 # ---- 3. Sampling, and the backward passes ----------------------------------------------------
@@ -402,7 +397,7 @@ def sample(
     A finished completion ends with a stop id; others were cut by max_new_tokens, by the model's
     positions or by stop(ids) -> bool, at a tool call. Temperature 0 is greedy. A row's random
     numbers (CPU generator) do not depend on the rows beside it. batch_size: rows decoded at a
-    time. ValueError for a prompt that is empty or too long.
+    time, each in a slot. ValueError for a prompt that is empty or too long.
     """
     lengths = [len(prompt) for prompt in prompts]
     if not all(0 < length < policy.max_positions for length in lengths):
@@ -411,70 +406,71 @@ def sample(
         len(prompts), max_new_tokens, generator=generator, dtype=torch.float64
     )
     completions = [[] for _ in prompts]
-
-    # Prompts of similar length share a batch: little padding.
     order = sorted(range(len(prompts)), key=lengths.__getitem__)
-    while order:
-        size = batch_size or policy.rollout_batch(
-            lengths[order[-1]], max_new_tokens, len(order)
-        )
-        decode(policy, prompts, completions, order[-size:], uniforms, temperature, stop)
-        del order[-size:]
+    # The adapters in the model's precision: cast once, not at every step.
+    for parameter in policy.student:
+        parameter.data = parameter.data.to(policy.head.dtype)
+    try:
+        if uniforms.numel():
+            size = batch_size or policy.rollout_batch(
+                max(lengths), max_new_tokens, len(prompts)
+            )
+            decode(policy, prompts, completions, order, size, uniforms, temperature, stop)
+    finally:
+        policy.point_to(policy.active)
     return [(ids, not policy.stop_ids.isdisjoint(ids[-1:])) for ids in completions]
 
 
-def decode(policy, prompts, completions, live, uniforms, temperature, stop):
-    """One batch: appends tokens to completions[row] for the rows `live` until they all end.
+def decode(
+    policy, prompts, completions, waiting, size, uniforms, temperature, stop
+):
+    """Appends tokens to completions[row] until the rows that are waiting have all ended.
 
-    uniforms: [all rows, max_new_tokens]. Prompts are padded on the left, so that the next token
-    of every row stands in the same column.
+    Up to `size` rows are written at a time, each in a slot of its own. When one ends, the next
+    prompt takes its slot: no row waits for a longer one. uniforms: [all rows, max_new_tokens].
     """
-    rows = [torch.tensor(prompts[row]) for row in live]
-    ids = pad(rows, policy.device, "left")  # [B, T]
-    mask = pad([torch.ones_like(row) for row in rows], policy.device, "left")  # [B, T]
+    from extras.slots import Slots
 
-    body = policy.model.base_model
-    if policy.graphs:
-        body = policy.graphs(body, ids.shape[1] + uniforms.shape[1])
-    cache = None
-    for t in policy.bar(range(uniforms.shape[1])):
-        # A row's first token has position 0. The prompt's are needed first, then the newest.
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        out = body(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        cache = out.past_key_values
-        logits = F.linear(out.last_hidden_state[:, -1], policy.head).float()  # [B, V]
-        u = uniforms[live, t].to(policy.device)  # [B]
-        tokens = pick_token(logits, u, temperature)  # [B]
+    live = waiting[-size:]  # slot -> its row
+    del waiting[-size:]
+    most = uniforms.shape[1]
+    columns = len(prompts[live[-1]]) + most
+    slots = (policy.graphs or Slots)(policy.model.base_model, len(live), columns)
 
-        for row, token in zip(live, tokens.tolist()):
+    # So many steps if all rows run to their end.
+    steps = iter(policy.bar(range(len(prompts) * most // len(live))))
+    unread = range(len(live))  # slots whose prompts are new
+    while live:
+        next(steps, None)
+        fed = unread or range(len(live))
+        rows = [live[slot] for slot in fed]
+        texts = [prompts[row] + completions[row] for row in rows]
+        hidden = slots.read(fed, texts) if unread else slots.step(texts)  # [B, D]
+
+        logits = F.linear(hidden, policy.head).float()  # [B, V]
+        u = uniforms[rows, [len(completions[row]) for row in rows]]  # [B]
+        tokens = pick_token(logits, u.to(policy.device), temperature)  # [B]
+        ended = []
+        for slot, row, token in zip(fed, rows, tokens.tolist()):
             completions[row].append(token)
+            if has_ended(policy, prompts[row], completions[row], most, stop):
+                ended.append(slot)
 
-        going_on = []
-        for j, row in enumerate(live):
-            if not has_ended(policy, prompts[row], completions[row], stop):
-                going_on.append(j)
-        if not going_on:
-            return
-
-        index = torch.tensor(going_on, device=policy.device)
-        ids = tokens[index, None]  # [B, 1]
-        mask = F.pad(mask[index], (0, 1), value=1)  # [B, T + 1]
-        if len(going_on) < len(live):  # rows that ended leave the batch, and the cache
-            live = [live[j] for j in going_on]
-            cache.reorder_cache(index)
+        unread = ended[: len(waiting)]
+        for slot in unread:
+            live[slot] = waiting.pop()
+        # When none is waiting, the last row moves to the slot that is free.
+        for slot in reversed(ended[len(unread) :]):
+            slots.move(len(live) - 1, slot)
+            live[slot] = live[-1]
+            live.pop()
 
 
-def has_ended(policy, prompt, completion, stop):
-    """Did this row end with its newest token: a stop id, no position left, or a tool call?"""
-    no_room = len(prompt) + len(completion) >= policy.max_positions
+def has_ended(policy, prompt, completion, most, stop):
+    """Did this row end with its newest token: a stop id, no room for more, or a tool call?"""
+    room = min(most, policy.max_positions - len(prompt))
     stopped = stop and stop(completion)
-    return completion[-1] in policy.stop_ids or no_room or stopped
+    return completion[-1] in policy.stop_ids or len(completion) >= room or stopped
 
 
 def pick_token(logits, uniforms, temperature=1.0):

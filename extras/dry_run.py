@@ -96,17 +96,11 @@ def pack(linear):
     linear.forward = multiply
 
 
-class WithoutGraphs(cuda.Graphs):
-    capture = False
-
-
 class FakePolicy(fd_mini.Policy):
     """A policy of fake tensors, as it would be on CUDA. The role that acts names the phase.
 
     Its tensors are those of a CPU: where there is no CUDA, no others have gradients.
     """
-
-    graphs = WithoutGraphs
 
     def __init__(self, config, rank, four_bit, count):
         self.config = config

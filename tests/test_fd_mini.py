@@ -689,14 +689,17 @@ def test_greedy_decoding_with_a_cache_equals_full_passes_row_by_row(folders, fam
 def test_positions_count_from_each_rows_first_token(policy):
     """A rotary model cannot tell when all positions of a row are shifted, so this looks at what it is given."""
     seen = []
-    note = lambda _, args, kwargs: seen.append((kwargs["attention_mask"], kwargs["position_ids"]))
+    note = lambda _, args, kwargs: seen.append({name: x.clone() for name, x in kwargs.items() if isinstance(x, torch.Tensor)})
     policy.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
     policy.stop_ids = set()
     fm.sample(policy, PROMPTS, 3)
-    (mask, positions), *later = seen
-    assert [p[m.bool()].tolist() for m, p in zip(mask, positions)] == [list(range(len(p))) for p in sorted(PROMPTS, key=len)]
-    for t, (mask, positions) in enumerate(later):  # one new token per row
-        assert positions[:, 0].tolist() == [len(p) + t for p in sorted(PROMPTS, key=len)] == (mask.sum(-1) - 1).tolist()
+    rows = sorted(PROMPTS, key=len)
+    read, *later = seen
+    assert "position_ids" not in read and "attention_mask" not in read  # each from 0 on, and causal
+    assert [ids[:len(row)].tolist() for ids, row in zip(read["input_ids"], rows)] == rows and len(later) == 2
+    for t, given in enumerate(later):  # one new token per row, which sees all before it and nothing behind
+        positions, open_columns = given["position_ids"][:, 0], (given["attention_mask"] == 0).sum(-1).flatten()
+        assert positions.tolist() == [len(p) + t for p in rows] == (open_columns - 1).tolist()
 
 
 def test_every_id_of_the_generation_config_stops_and_is_kept(tmp_path):

@@ -166,11 +166,7 @@ def test_a_policy_gets_the_batch_sizes_of_its_plan_and_the_plan_is_printed(monke
 
 @pytest.mark.parametrize("caller", ["evaluation", "self", "tools"])
 def test_whoever_samples_takes_batches_that_fit(caller, monkeypatch, tmp_path):
-    """The room is that of four rows of 200 tokens: longer prompts come in smaller batches."""
-    from eval import roll_out
-    from extras import speaker
-    from lean_env import LeanEnv, Theorem
-
+    """The room is that of four rows of 200 tokens: longer prompts get fewer slots."""
     policy = provers.load("tiny-tools" if caller == "tools" else "tiny", rank=2)
     policy.tools = caller == "tools"
     config = policy.model.config
@@ -178,20 +174,29 @@ def test_whoever_samples_takes_batches_that_fit(caller, monkeypatch, tmp_path):
     memory.share(policy, 4 * cost)
     seen, decode = [], fd_mini.decode
 
-    def watched(policy, prompts, completions, live, uniforms, *rest):
-        longest = max(len(prompts[row]) for row in live)
-        seen.append(len(live))
-        bytes_of = memory.kv_cache(config, len(live), longest + uniforms.shape[1]) + memory.prefill(config, len(live) * longest)
-        assert bytes_of <= 4 * cost or len(live) == 1
-        return decode(policy, prompts, completions, live, uniforms, *rest)
+    def watched(policy, prompts, completions, waiting, size, uniforms, *rest):
+        longest = max(len(prompts[row]) for row in waiting)
+        seen.append(size)
+        bytes_of = memory.kv_cache(config, size, longest + uniforms.shape[1]) + memory.prefill(config, size * longest)
+        assert bytes_of <= 4 * cost or size == 1
+        return decode(policy, prompts, completions, waiting, size, uniforms, *rest)
 
     monkeypatch.setattr(fd_mini, "decode", watched)
+    for scale in (1, 4):  # short rows, then long ones
+        ask(caller, policy, scale)
+    assert 1 <= seen[-1] < seen[0], "more rows where they are short"
+
+
+def ask(caller, policy, scale):
+    from eval import roll_out
+    from extras import speaker
+    from lean_env import LeanEnv, Theorem
+
     if caller == "self":
-        speaker.speaker(policy)(["Say " + "ok " * 5 * i for i in range(9)])
+        speaker.speaker(policy)(["Say " + "ok " * 5 * scale for _ in range(9)])
     else:
-        theorems = [Theorem(f"t{i}", f"theorem t{i} (p : Prop) : " + "p → " * (4 * i) + "p", "", None) for i in range(9)]
+        theorems = [Theorem(f"t{i}", f"theorem t{i} (p : Prop) : " + "p → " * (8 * scale) + "p", "", None) for i in range(9)]
         roll_out(policy, LeanEnv(lean="wheel"), theorems, 40, torch.Generator().manual_seed(0))
-    assert sum(seen) >= 9 and len(set(seen)) > 1, "more rows where they are short"
 
 
 def test_evaluation_on_a_card_knows_what_is_free(monkeypatch):
