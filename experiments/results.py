@@ -170,7 +170,7 @@ def scores(runs, arm, k=1):
 # --- the table
 def table(rows, runs, against):
     """Markdown: a line an arm, of what all arms end with, and how much higher its pass@1 is than
-    that of the arm `against`, compared by seed and theorem."""
+    that of the arm `against` (or of the one `beside` it), compared by seed and theorem."""
     ends = rows[rows.metric.str.fullmatch(END)]
     ends = ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False)
     ends = ends.dropna(axis=1)
@@ -187,7 +187,7 @@ def table(rows, runs, against):
             if head.startswith("pass@"):
                 known = scores(runs, arm, int(head[5:]))
             line[head] = cell(values[name], list(known.values()))
-        line[f"pass@1 over {against}"] = difference(runs, arm, against)
+        line[f"pass@1 over {against}"] = difference(runs, arm, beside(arm, against))
         line["seeds"] = len(values)
         its = rows[rows.arm == arm]
         last = its.groupby("seed").max(numeric_only=True).mean()
@@ -198,6 +198,13 @@ def table(rows, runs, against):
     frame = frame.loc[:, (frame != "").any()]  # without columns that say nothing
     cells = [frame.columns, ["---"] * frame.shape[1], *frame.values]
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def beside(arm, against):
+    """What an arm is compared with: of "grpo*" the one with its dials, grpo_1e-4_two for
+    fd_1e-4_two."""
+    dials = re.search(r"(_\d.*)?$", arm)[0]
+    return against.replace("*", dials)
 
 
 def cell(values, known):

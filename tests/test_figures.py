@@ -226,6 +226,12 @@ def test_differences_are_taken_by_seed_and_theorem():
     assert results.difference(marks, "a", "a") == "" == results.difference(marks, "other", "a")
 
 
+def test_an_arm_can_be_compared_with_the_one_of_the_same_dials():
+    assert results.beside("grpo_over_fd_1e-4_two", "grpo*") == "grpo_1e-4_two"
+    assert results.beside("fd_20", "sft*") == "sft_20" and results.beside("fd", "sft*") == "sft"
+    assert results.beside("fd_20", "grpo") == "grpo"
+
+
 def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
     rows = [
         ("fd_1e-3_two", "pass@1", 0.7),
@@ -267,7 +273,8 @@ def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
         assert len({run.folder for run in runs}) == len(set(runs))
         for experiment in known.values():
             arms = {arm for arm, _ in experiment["runs"]}
-            assert experiment.get("against", "") in {"", *arms} or quick
+            against = experiment.get("against", next(iter(arms), ""))
+            assert quick or {results.beside(arm, against) for arm in arms} <= arms
         if quick:
             assert sum(run.cost for run in set(runs)) / 2 < 20 * 60
     assert known["sources"]["runs"]["tutor", 0] is known["main"]["runs"]["fd_40", 0], "one run"
