@@ -180,7 +180,7 @@ def pools(folder):
     tools += [["lean.proofs", value] for value in [*bad_runs, *odd]] + [["lean.proofs"], ["lean.proofs", "a", "b"]]
     tools += [["experiments.figures", "--jobs", "-2"],
               ["experiments.figures", "--only", "x"], ["experiments.beyond", "x"], ["experiments.beyond", "failures", "--steps", "0"], ["experiments.bases", "x"], ["experiments.sweep", "--vary", "tail"], ["experiments.sweep", "--vary", "code=no-such-branch"], ["experiments.sweep", "--jobs", "0"]]
-    tools += [["bench." + tool, "--" + flag, value] for tool, flags in {"lean": "proofs single files workers", "loss": "tokens repeats width vocabularies", "rollout": "batch new-tokens", "step": "prompts new-tokens batch micro-tokens steps"}.items()
+    tools += [["bench." + tool, "--" + flag, value] for tool, flags in {"lean": "proofs single files workers", "loss": "tokens repeats width vocabularies", "rollout": "prompts slots longest", "step": "prompts new-tokens batch micro-tokens steps"}.items()
               for flag in flags.split() for value in ("0", "-3", "x")]
     tools += [["lean_env", "setup", ""], ["lean_env", "setup", str(folder / "file")], ["lean_env"], ["lean_env", "setup", str(folder / "p"), "--mathlib", "x"]]
     tools += [["train", "RANK=1"], ["train", "WORLD_SIZE=2"], ["train", "WORLD_SIZE=x"], ["train", "RANK=-1"], ["train", "WORLD_SIZE=2", "RANK=0", "LOCAL_RANK=0"], ["train", "RANK=3", "WORLD_SIZE=2"]]
