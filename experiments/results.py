@@ -187,7 +187,7 @@ def table(rows, runs, against):
             if head.startswith("pass@"):
                 known = scores(runs, arm, int(head[5:]))
             line[head] = cell(values[name], list(known.values()))
-        line[f"pass@1 over {against}"] = difference(runs, arm, beside(arm, against))
+        line[f"pass@1 over {against.rstrip('*')}"] = difference(runs, arm, beside(arm, against))
         line["seeds"] = len(values)
         its = rows[rows.arm == arm]
         last = its.groupby("seed").max(numeric_only=True).mean()
