@@ -189,11 +189,21 @@ def test_another_package_of_a_rooms_name_is_named_in_one_line(tmp_path, room):
         assert done.stderr.startswith(f"`import {room}` finds {tmp_path / room / '__init__.py'}, another package: start in ")
 
 
-@pytest.mark.parametrize("room", ["extras", "experiments", "tests"])
-def test_scripts_find_their_own_rooms_whatever_else_is_on_the_path(tmp_path, room):
-    """From another folder by their path, from their own by `-m`: the project comes first."""
+BY_PATH = ["ROOT/train.py", "--steps", "0"]
+
+
+@pytest.mark.parametrize(
+    "room, command, folder",
+    [
+        ("extras", BY_PATH, ""),  # from another folder by their path, from their own by -m
+        ("experiments", ["-m", "toy.warm_up", "--steps", "0"], ROOT),
+        ("tests", ["-m", "bench.faults", "--help"], ROOT),
+        ("tests", BY_PATH, ""),
+    ],
+)
+def test_scripts_find_their_own_rooms_whatever_else_is_on_the_path(tmp_path, room, command, folder):
+    """The project comes first."""
     env = foreign(tmp_path, room)
-    for command, cwd in ((["ROOT/train.py", "--steps", "0"], tmp_path), (["-m", "toy.warm_up", "--steps", "0"], ROOT), (["-m", "bench.faults", "--help"], ROOT)):
-        argv = [sys.executable, *(part.replace("ROOT", str(ROOT)) for part in command)]
-        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True)
-        assert "Traceback" not in done.stderr and ("must be above 0" in done.stderr or "invocations" in done.stdout)
+    argv = [sys.executable, *(part.replace("ROOT", str(ROOT)) for part in command)]
+    done = subprocess.run(argv, cwd=folder or tmp_path, env=env, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and ("must be above 0" in done.stderr or "invocations" in done.stdout)
