@@ -26,7 +26,6 @@ from lean_env import LeanEnv, Rollout, Theorem
 from toy import warm_up
 from toy.theorems import unseen
 from toy.tutor import outdated, tutor
-from train import draw_theorems
 
 OUT = Path("out/bases")
 # name -> (steps, settings of the warm-up). STALE: how often a proof has the outdated name where nobody has told the
@@ -49,14 +48,20 @@ def make_prover(name):
     for setting, value in settings.items():
         setattr(warm_up, setting, value)
     theorems = unseen(12000)
-    data = warm_up.warm_up(theorems)
-    batches = warm_up.draws(data, steps)
+    examples = [(theorem, []) for theorem in warm_up.warm_up(theorems)]
     policy = fd_mini.Policy("tiny", rank=0)
     if name == "adviser":
-        batches = with_advice(policy, theorems, data, steps)
-    new = OUT / f"{name}.new"
-    warm_up.imitate(policy, batches, lr=1e-3, warmup=20, micro_tokens=1600, out=new)
-    new.rename(OUT / name)
+        examples += requests_for_advice(policy, theorems)
+    warm_up.imitate(
+        policy,
+        warm_up.draws(examples, steps),
+        lr=1e-3,
+        warmup=20,
+        micro_tokens=1600,
+        out=OUT / f"{name}.new",
+        encode=partial(encode, policy),
+    )
+    (OUT / f"{name}.new").rename(OUT / name)
 
 
 def link_chat_model():
@@ -66,32 +71,30 @@ def link_chat_model():
     (OUT / "smollm2").symlink_to(SMOL.converted())
 
 
-def with_advice(policy, theorems, data, steps):
-    """Batches of which a third are requests for advice, worded as those of `--feedback self`. It
+def requests_for_advice(policy, theorems):
+    """Examples (rollout, style): an attempt at each theorem, judged by Lean, on which the prover
     learns to guess what the tutor says, who sees the reference proof."""
     policy.model.config.max_position_embeddings = policy.max_positions = 768
     rng = random.Random(2)
     attempts = []
     for theorem, other in zip(theorems, theorems[1:] + theorems[:1]):
         attempts.append((theorem, warm_up.attempt(theorem, rng, other.proof)))
-    examples = [(theorem, []) for theorem in data]
+
+    examples = []
     for (theorem, proof), verdict in zip(attempts, LeanEnv().check(attempts)):
         text = proof.removeprefix("by\n")
         rollout = Rollout(theorem, [], [], [], verdict, finished=True, text=text)
         examples.append((rollout, rng.randint(1, 4)))
+    return examples
 
-    encode_proof = warm_up.encode
 
-    def encode(tokenizer, what, more):
-        if isinstance(what, Theorem):
-            return encode_proof(tokenizer, what, more)
-        answer = tokenizer.encode(tutor(what, more)) + [tokenizer.eos_token_id]
-        prompt = request(policy, instruction(what, more))
-        return prompt, answer, [True] * len(answer)
-
-    warm_up.encode = encode
-    numbers = range(1, steps + 1)
-    return [draw_theorems(examples, step, warm_up.BATCH, seed=0) for step in numbers]
+def encode(policy, tokenizer, what, more):
+    """warm_up.encode, and for a rollout the words of `--feedback self` and the tutor's answer."""
+    if isinstance(what, Theorem):
+        return warm_up.encode(tokenizer, what, more)
+    answer = [*tokenizer.encode(tutor(what, more)), tokenizer.eos_token_id]
+    prompt = request(policy, instruction(what, more))
+    return prompt, answer, [True] * len(answer)
 
 
 # --- theorems

@@ -187,11 +187,13 @@ def table(rows, runs, against):
             if head.startswith("pass@"):
                 known = scores(runs, arm, int(head[5:]))
             line[head] = cell(values[name], list(known.values()))
-        line[f"pass@1 over {against.rstrip('*')}"] = difference(runs, arm, beside(arm, against))
+        other = beside(arm, against)
+        line[f"pass@1 over {against.rstrip('*')}"] = difference(runs, arm, other)
         line["seeds"] = len(values)
         its = rows[rows.arm == arm]
         last = its.groupby("seed").max(numeric_only=True).mean()
-        line |= {"attempts": int(last.samples), "seconds": int(last.seconds)}
+        line["attempts"] = int(last.samples)
+        line["seconds"] = int(last.seconds)
         lines.append(line)
 
     frame = pd.DataFrame(lines).astype(str)

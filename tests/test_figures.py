@@ -322,23 +322,15 @@ def test_a_base_learns_advice_from_the_very_words_that_self_feedback_will_use(mo
     policy = fd_mini.Policy("tiny", rank=0)
     theorem = Theorem("a", "theorem t (p : Prop) : p → p", proof="by\n  intro h\n  exact h")
     other = Theorem("b", "theorem t (b : Nat) : b = b", proof="by\n  rfl")
-    # A test may not leave the changed one to others.
-    monkeypatch.setattr(warm_up, "encode", warm_up.encode)
-    (batch,) = bases.with_advice(policy, [theorem, other], [theorem, other], 1)
+    examples = bases.requests_for_advice(policy, [theorem, other])
     assert policy.max_positions == policy.model.config.max_position_embeddings == 768
-
     asked = []
     monkeypatch.setattr(fd_mini, "sample", lambda _, prompts, *more: asked.extend(prompts) or [([1], True)])
-    seen = set()
-    for what, more in batch:
-        prompt, completion, learnt = warm_up.encode(policy.tokenizer, what, more)
-        assert completion[-1] == policy.tokenizer.eos_token_id and learnt == [True] * len(learnt)
-        text = policy.tokenizer.decode(completion[:-1])
-        if isinstance(what, Theorem):
-            assert text == what.proof.removeprefix("by\n")
-        else:
-            speaker.speaker(policy)([feedback.instruction(what, more)])
-            assert asked.pop() == prompt and text == tutor(what, more)
-            assert what.verdict.status in ("proved", "rejected"), "by Lean"
-        seen.add(type(what).__name__)
-    assert seen == {"Theorem", "Rollout"}
+    for rollout, style in examples:
+        prompt, completion, learnt = bases.encode(policy, policy.tokenizer, rollout, style)
+        speaker.speaker(policy)([feedback.instruction(rollout, style)])
+        assert asked.pop() == prompt and rollout.verdict.status in ("proved", "rejected"), "by Lean"
+        assert completion[-1] == policy.tokenizer.eos_token_id and learnt == [True] * len(completion)
+        assert policy.tokenizer.decode(completion[:-1]) == tutor(rollout, style)
+    proof = bases.encode(policy, policy.tokenizer, theorem, [])
+    assert len(examples) == 2 and proof == warm_up.encode(policy.tokenizer, theorem, [])

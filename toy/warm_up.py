@@ -185,9 +185,8 @@ def encode(tokenizer, theorem, before):
     return prompt, [*completion, tokenizer.eos_token_id], [*learnt, True]
 
 
-def draws(theorems, steps):
+def draws(examples, steps):
     """A batch of examples for each step, in a new random order each epoch."""
-    examples = [(theorem, []) for theorem in theorems]
     return [draw_theorems(examples, step, BATCH, seed=0) for step in range(1, steps + 1)]
 
 
@@ -204,7 +203,7 @@ def make_optimizers(policy, lr):
     ]
 
 
-def imitate(policy, batches, lr, warmup, micro_tokens, out):
+def imitate(policy, batches, lr, warmup, micro_tokens, out, encode=encode):
     """One optimiser step for each batch of examples. The learning rate climbs to `lr` in
     `warmup` steps and falls to zero. The prover is written to the folder `out`."""
     steps = len(batches)
@@ -277,7 +276,7 @@ def main(
     data = warm_up(unseen(32000))
     untrained(out / "untrained", data)
     policy = fd_mini.Policy(str(out / "untrained"), rank=0)
-    batches = draws(data, steps)
+    batches = draws([(theorem, []) for theorem in data], steps)
     imitate(policy, batches, lr=2e-3, warmup=100, micro_tokens=1600, out=out)
 
 
