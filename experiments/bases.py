@@ -99,15 +99,20 @@ def encode(policy, tokenizer, what, more):
 
 # --- theorems
 def other_hand(proof):
-    """As somebody else would write it: what is used gets a name first, pairs are built with
-    `refine`. Lean accepts it just as well."""
-    proof = re.sub(r"^([·\s]*)exact (.*)$", named_first, proof, flags=re.M)
-    return proof.replace("constructor", "refine ⟨?_, ?_⟩")
-
-
-def named_first(match):
-    lead, term = match.groups()
-    return f"{lead}have fact := {term}\n{' ' * len(lead)}exact fact"
+    """As somebody else would write it, in words that the prover has: a term gets a name before it
+    is used, hypotheses are applied, a contradiction is announced. Lean accepts it just as well."""
+    lines = []
+    for line in proof.split("\n"):
+        lead, tactic, term = re.fullmatch(r"([·\s]*)(\S*) ?(.*)", line).groups()
+        below = "\n" + " " * len(lead)
+        if tactic == "contradiction":
+            line = f"{lead}exfalso{below}contradiction"
+        elif tactic == "exact" and " " not in term and "." not in term:
+            line = f"{lead}apply {term}"
+        elif tactic == "exact" and term[0] not in "⟨(":
+            line = f"{lead}obtain u := {term}{below}exact u"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def is_logic(theorem):

@@ -167,7 +167,8 @@ def step(cfg, policy, rows):
     count.peaks.clear()
     count.phase = "sampling"
     # Its cache has the full length from the start, so three tokens show its peak.
-    fd_mini.sample(policy, [[1] * prompt] * rows, new, stop=lambda ids: len(ids) == 3)
+    longest = [[row] * prompt for row in range(rows)]  # equal ones would be read once
+    fd_mini.sample(policy, longest, new, stop=lambda ids: len(ids) == 3)
 
     leave_gradients(policy)
     rows = max(1, cfg.micro_tokens // (prompt + new))

@@ -35,7 +35,7 @@ class Keys(DynamicLayer):
                 for new in (keys, values)
             ]
         for buffer, new in zip(self.buffers, (keys, values)):
-            buffer[place.rows, :, place.positions] = new.transpose(1, 2)
+            buffer[place.rows, :, place.positions] = new.transpose(1, 2)[place.of]
 
         if not place.width:  # prompts: nothing was before them
             return keys, values
@@ -70,14 +70,20 @@ class Slots:
         self.cache = None
 
     def read(self, slots, prompts):
-        """Reads prompts into these slots. -> the last hidden state of each, [B, D]"""
-        if self.has_states and len(slots) > 1:
+        """Reads prompts into these slots. -> the last hidden state of each, [B, D]
+
+        What stands there several times, as in a group of attempts, is read once.
+        """
+        different = list(dict.fromkeys(map(tuple, prompts)))
+        if self.has_states and len(different) > 1:
             # Padding would get into the states.
             each = [self.read([s], [p]) for s, p in zip(slots, prompts)]
             return torch.cat(each)
 
         new_tensor = self.numbers.new_tensor
-        ids = pad_sequence([new_tensor(p) for p in prompts], batch_first=True)  # [B, T]
+        # [those that are different, T]
+        ids = pad_sequence([new_tensor(p) for p in different], batch_first=True)
+        self.place.of = new_tensor([different.index(tuple(p)) for p in prompts])  # [B]
         self.place.rows = new_tensor(slots)[:, None]  # [B, 1]
         self.place.positions = self.numbers[: ids.shape[1]]  # [T]
         self.place.width = 0
@@ -95,8 +101,8 @@ class Slots:
         else:  # the first prompt's states in every slot
             cache.reorder_cache(torch.zeros_like(self.numbers[: self.place.size]))
             self.cache = cache
-        ends = zip(out.last_hidden_state, prompts)
-        return torch.stack([hidden[len(p) - 1] for hidden, p in ends])
+        ends = zip(out.last_hidden_state, different)
+        return torch.stack([hidden[len(p) - 1] for hidden, p in ends])[self.place.of]
 
     def step(self, texts):
         """One more token for each of the first slots. -> [B, D]
@@ -112,6 +118,7 @@ class Slots:
         """The step of so many slots, which attend to so many columns. -> [rows, D]"""
         tokens, positions = self.newest[:rows].split(1, dim=1)  # [rows, 1] each
         self.place.rows = self.numbers[:rows, None]
+        self.place.of = slice(None)
         self.place.positions = positions
         self.place.width = width
         out = self.body(

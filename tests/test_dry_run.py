@@ -67,7 +67,7 @@ def test_prefill_decoding_and_training_are_as_planned_at_other_lengths(model, sh
             count.phase = "decoding"
             return len(ids) == 3
 
-        fd_mini.sample(policy, [[5] * prompt] * (rows - 1) + [[5] * (prompt - 1)], new, batch_size=rows, stop=stop)
+        fd_mini.sample(policy, [[row] * prompt for row in range(rows - 1)] + [[5] * (prompt - 1)], new, batch_size=rows, stop=stop)
         assert count.bytes == base, "the cache is free when its batch ends, without the garbage collector"
         many = max(1, micro // (prompt + new))
         batch = [[5] * prompt] * many, [[7] * new] * many, [[True] * new] * many
