@@ -1,23 +1,26 @@
-"""Sampling speed: fd_mini.sample against transformers' generate, in tokens a second.
+"""Sampling speed: fd_mini.sample against transformers' generate and its continuous batching, in
+tokens a second.
 
-    python -m bench.rollout                           # 25 M parameters, random weights: 15 minutes
+    python -m bench.rollout                           # 25 M parameters, random weights: 20 minutes
     python -m bench.rollout --longest 256             # shorter rows
     python -m bench.rollout --quantize nf4 --rank 0   # another base, no adapters
     python -m bench.rollout --model NAME              # an alias, a folder, a hub id
 
-16 rows at a time: batch by batch for `generate`, in slots for sample(). Each row has a length that
-is forced, the same for both. "even": all have a quarter of the longest. "tail": as real proofs, the
-median has 0.15 of the longest (150 of 1,024 tokens, log-normal). Both sample at temperature 1
-without top-p or top-k and keep a KV cache. Timings on a shared machine vary by tens of percent:
-both sides run in turn, a line for each round. The ratio is what to read; nothing is asserted.
+16 rows at a time: batch by batch for `generate`, refilled by the other two. Each row has a length
+that is forced, the same for all. "even": all have a quarter of the longest. "tail": as real proofs,
+the median has 0.15 of the longest (150 of 1,024 tokens, log-normal). All sample at temperature 1
+without top-p or top-k and keep a KV cache. Timings on a shared machine vary by tens of percent: the
+sides run in turn, a line for each round. The ratios are what to read; nothing is asserted.
 """
 
+import itertools
+import math
 import random
 import tempfile
 from statistics import NormalDist
 
 import tyro
-from transformers import GenerationConfig, LlamaConfig
+from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaConfig
 
 import fd_mini
 from bench.common import machine, now, number_prompts, random_prover
@@ -25,6 +28,7 @@ from extras import provers
 from extras.flags import at_least_one
 from extras.stops import in_one_line
 
+PAGE = 32  # columns in a block of continuous batching's cache
 MEDIUM = LlamaConfig(
     vocab_size=512,
     hidden_size=512,
@@ -55,6 +59,30 @@ def generate(policy, prompts, lengths, slots):
         # `generate` pads a row that has ended until the last one has: the longest alone counts.
         most = max(lengths[first : first + slots])
         policy.model.generate(**batch.to(policy.device), max_new_tokens=most)
+    return now(policy.device) - start
+
+
+def continuous(policy, prompts, lengths, slots):
+    """transformers' continuous batching. -> seconds"""
+    columns = max(map(len, prompts)) + max(lengths)
+    # Its own choice is made for a card's memory.
+    setting = ContinuousBatchingConfig(
+        page_size=PAGE,
+        num_blocks=slots * math.ceil(columns / PAGE),
+        max_batch_tokens=1024,
+        max_requests_per_batch=slots,
+    )
+    generation = GenerationConfig(do_sample=True, top_k=0, pad_token_id=0, eos_token_id=-1)
+    start = now(policy.device)
+    batching = policy.model.continuous_batching_context_manager(
+        generation, continuous_batching_config=setting
+    )
+    with batching as manager:
+        for prompt, length in zip(prompts, lengths):
+            manager.add_request(prompt, max_new_tokens=length)
+        ended = itertools.islice(manager, len(prompts))
+        written = [len(row.generated_tokens) for row in ended]
+    assert sorted(written) == sorted(lengths)
     return now(policy.device) - start
 
 
@@ -107,12 +135,15 @@ def main(
     texts = [[1 + i, *text] for i, text in enumerate(texts)]
     cases = {"even": [max(1, longest // 4)] * prompts, "tail": long_tail(prompts, longest)}
     sample(policy, texts, [2] * prompts, slots)  # warms up
-    print(f"{'case':8}{'generate tok/s':>16}{'sample tok/s':>15}{'ratio':>8}")
+    print(f"{'tok/s':8}{'sample':>8}{'generate':>12}{'ratio':>7}{'continuous':>14}{'ratio':>7}")
     for case, lengths in cases.items():
         for _ in range(rounds):
-            theirs = sum(lengths) / generate(policy, texts, lengths, slots)
-            ours = sum(lengths) / sample(policy, texts, lengths, slots)
-            print(f"{case:8}{theirs:16,.0f}{ours:15,.0f}{ours / theirs:8.2f}", flush=True)
+            job = (policy, texts, lengths, slots)
+            ours, *theirs = [sum(lengths) / side(*job) for side in (sample, generate, continuous)]
+            line = f"{case:8}{ours:8,.0f}"
+            for speed, width in zip(theirs, (12, 14)):
+                line += f"{speed:{width},.0f}{ours / speed:7.2f}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
