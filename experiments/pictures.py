@@ -3,7 +3,7 @@
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
 with its 95 % band. X is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for
 each beginning. X is `base`: over p_reference of the base that an arm starts from, base_REST of
-fd_REST.X is another number of the end: a point an arm. Colours are colour-blind
+fd_REST. X is another number of the end: a point an arm. Colours are colour-blind
 safe, and marks tell arms apart without them.
 """
 
@@ -75,9 +75,11 @@ def over_base(rows, metric, _):
 
 
 def over_end(rows, metric, other):
-    """One number of the end over another, a line for arms that differ in their last word."""
+    """One number of the end over another, which is a mean over seeds; a line for arms that differ
+    in their last word."""
     both = ends(rows, metric).merge(ends(rows, other), on=["arm", "seed"])
     both = both.rename(columns={"value_x": "value", "value_y": other})
+    both[other] = both.groupby("arm")[other].transform("mean")
     both["arm"] = both.arm.str.replace(r"_\d+$", "", regex=True)
     return both
 
