@@ -296,10 +296,10 @@ def test_the_page_is_what_the_committed_numbers_say(tmp_path, monkeypatch):
 
 
 def test_theorems_of_another_hand_say_the_same_and_those_left_out_are(tmp_path, monkeypatch):
-    proof = "by\n  constructor\n  · intro g\n    exact h.left\n  · exact h.right"
+    proof = "by\n  constructor\n  · intro g\n    exact h.left\n  · exact k\n  · contradiction\n  · exact ⟨h, k⟩"
     assert bases.other_hand(proof) == (
-        "by\n  refine ⟨?_, ?_⟩\n  · intro g\n    have fact := h.left\n    exact fact\n"
-        "  · have fact := h.right\n    exact fact"
+        "by\n  constructor\n  · intro g\n    obtain u := h.left\n    exact u\n"
+        "  · apply k\n  · exfalso\n    contradiction\n  · exact ⟨h, k⟩"
     )
     toy = {"name": "a", "statement": "theorem t (p : Prop) : p → p", "proof": "by\n  intro h\n  exact h"}
     two = toy | {"name": "b", "statement": "theorem t (b : Nat) : 0 ≤ b ∧ b = b",
