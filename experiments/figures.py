@@ -28,10 +28,23 @@ HEAD = """\
 # What was run, and what came out
 
 Written by `python -m experiments.figures` from plan.toml, results.csv and runs.csv. Numbers are of \
-the test theorems unless a heading says otherwise: means [95 % interval]. Where each theorem's \
-attempts are known the interval covers seeds and theorems (both drawn again), else seeds alone \
-(Student's t; nothing for one seed); so do the bands. Attempts of `sft` are proofs read; seconds are \
-of training, one thread, other runs beside it.
+the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
+covers seeds and theorems (both drawn again); with a *, where it is not known which theorems were \
+proved, seeds alone (Student's t), as intervals of other numbers and bands do; one seed has none. \
+Entropy and KL are nats a token, lengths are tokens. A point of a validation curve is one attempt \
+at each of 128 theorems (standard error 0.04); entropy in training is over the tokens learnt from. \
+Attempts of `sft` are proofs read. Seconds are of training, one thread, other runs beside it, on \
+several days: compare them within a section alone.
+
+- The **tutor** is rules, not a language model (toy/tutor.py). It has the reference proof, and says \
+what to write instead of outdated words, or what comes next. `truth` shows that proof itself, `lean` \
+what Lean says, `self` what the prover says.
+- **Words**: the base knows the mathematics and writes Lean 3; the current names are what it lacks.
+- `expert`: imitation of the prover's own proved attempts. `grpo_over_fd`: GRPO that starts from FD. \
+`stem`: what such a run starts from.
+- `drop`, `bucket`: what becomes of the probability outside the teacher's top K. **alpha**: how much \
+of itself the teacher keeps, 1 frozen, 0 a copy of the student.
+
 """
 # Of an experiment, and what stands before them below the table.
 TEXTS = {"question": None, "setting": None, "found": "", "mind": "What would change our mind: "}
@@ -53,7 +66,11 @@ def section(name, experiment, rows, runs):
     text = f"\n## {name}\n\n**{texts['question']}** {texts['setting']}\n\n"
     text += f"![{name}](figures/{name}.png)\n\n"
     arms = [arm for arm, _ in experiment["runs"]]
-    text += results.table(rows, runs, experiment.get("against", arms[0]))
+    against = experiment.get("against", arms[0])
+    if "columns" in experiment:
+        text += results.grid(rows, runs, experiment["columns"], against)
+    else:
+        text += results.table(rows, runs, against)
     for key, opening in TEXTS.items():
         if opening is not None and texts[key]:
             text += f"\n{opening}{texts[key]}\n"
@@ -76,7 +93,13 @@ def write(out, known, names, remark=""):
         results.collect(out, name, known[name]["runs"], split)
 
     rows, runs = results.load(out)
-    text = HEAD + remark
+    done = set(rows.experiment)
+    text = HEAD + "".join(
+        f"- [{name}](#{name}): {' '.join(experiment['question'].split())}\n"
+        for name, experiment in known.items()
+        if name in done
+    )
+    text += remark
     for name, experiment in known.items():
         its_rows, its_runs = rows[rows.experiment == name], runs[runs.experiment == name]
         if len(its_rows):

@@ -2,17 +2,19 @@
 
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
 with its 95 % band. X is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for
-each beginning. X is `base`: over p_reference of the base that an arm starts from, base_REST of
-fd_REST. X is another number of the end: a point an arm. Colours are colour-blind
+each beginning. X is `base`: means over p_reference of the base that an arm starts from, base_REST
+of fd_REST, a line for each last word of REST. X is another number of the end: a point an arm. Colours are colour-blind
 safe, and marks tell arms apart without them.
 """
+
+import itertools
 
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.results import END, over_seeds
+from experiments.results import DIALS, END, over_seeds
 
 TITLES = {
     "valid_pass@1": "pass@1, validation",
@@ -29,22 +31,28 @@ TITLES = {
     "rate": "learning rate",
     "final_valid_pass@1": "pass@1, validation, at the end",
     "final_valid_entropy": "entropy, validation, at the end",
-    "base": "the base's probability of the reference proof",
+    "base": "the base's probability of a reference proof",
     "told_pass@1": "pass@1 with feedback, of what is not trained",
     "attempts_to_half": "attempts to half of the last pass@1",
     "measure_kl_base": "KL from the base (nats a token)",
 }
-# These have their look in every picture, the others take what is left.
+# These have their look in every picture, under other names, too; the rest takes what is left.
 FIRST = "base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse".split()
+SAME = {"truth": "fd_truth", "reverse": "fd_reverse"}
+SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
 COLOURS = "#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #8B4513 #5E3C99".split()
 MARKS = "o s D ^ v P X".split()
 
 
 def look(arms):
     """What seaborn needs to draw each arm: {"palette": ..., "markers": ...}"""
-    order = [*FIRST, *(arm for arm in arms if arm not in FIRST)]
-    colours = {arm: COLOURS[i % len(COLOURS)] for i, arm in enumerate(order)}
-    marks = {arm: MARKS[i % len(MARKS)] for i, arm in enumerate(order)}
+    names = {arm: SAME.get(arm, arm) for arm in arms}
+    free = [i for i, _ in enumerate(COLOURS) if i >= len(FIRST) or FIRST[i] not in names.values()]
+    others = [arm for arm, name in names.items() if name not in FIRST]
+    places = dict(zip(others, itertools.cycle(free[::-1])))
+    places |= {arm: FIRST.index(name) for arm, name in names.items() if name in FIRST}
+    colours = {arm: COLOURS[i] for arm, i in places.items()}
+    marks = {arm: MARKS[i % len(MARKS)] for arm, i in places.items()}
     return {"palette": colours, "markers": marks}
 
 
@@ -67,11 +75,12 @@ def over_rate(rows, metric, _):
 
 def over_base(rows, metric, _):
     data = ends(rows, metric)
-    split = data.arm.str.extract(r"(.+?)_(\d.*)")
+    split = data.arm.str.extract(DIALS)
     bases = ends(rows, "base_p_reference").groupby("arm").value.mean()
     data["base"] = ("base_" + split[1]).map(bases)
     data["arm"] = split[0]
-    return data
+    data["kind"] = split[1].str.replace(r".*_", "", regex=True)
+    return data.groupby(["arm", "base", "kind"], sort=False).value.mean().reset_index()
 
 
 def over_end(rows, metric, other):
@@ -106,9 +115,13 @@ def draw(rows, panels, path):
             metric, x = panel.split()
             data = KINDS.get(x, over_end)(rows, metric, x)
             style = look(data.arm.unique())
+            if "kind" in data:  # a line for each kind of theorem
+                style |= {"units": "kind", "estimator": None}
+            else:
+                style |= {"errorbar": over_seeds, "err_kws": {"alpha": 0.15}}
             sns.lineplot(
-                data, x=x, y="value", hue="arm", style="arm", errorbar=over_seeds, ax=axis,
-                dashes=False, markersize=7, err_kws={"alpha": 0.15}, **style,
+                data, x=x, y="value", hue="arm", style="arm", ax=axis, dashes=False, markersize=7,
+                **style,
             )
             axis.set(xlabel=TITLES.get(x, x), ylabel="", title=TITLES.get(metric, metric))
             axis.margins(x=0.02)

@@ -27,6 +27,8 @@ VALID = ["pass@1", "entropy"]
 END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|p_reference|kl_base)"
 # What the table shows of it, beside pass@1 and pass@k.
 OTHERS = ("entropy", "length", "measure_kl_base", "told_pass@1")
+# fd_1e-4_two: a method and its dials.
+DIALS = r"(.+?)_(\d.*)"
 # Student's t, 95 %, by the number of values.
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
@@ -170,7 +172,7 @@ def scores(runs, arm, k=1):
 # --- the table
 def table(rows, runs, against):
     """Markdown: a line an arm, of what all arms end with, and how much higher its pass@1 is than
-    that of the arm `against` (or of the one `beside` it), compared by seed and theorem."""
+    that of the arm `against`, compared by seed and theorem."""
     ends = rows[rows.metric.str.fullmatch(END)]
     ends = ends.pivot_table("value", ["arm", "seed"], "metric", "last", sort=False)
     ends = ends.dropna(axis=1)
@@ -183,38 +185,51 @@ def table(rows, runs, against):
         line = {"arm": arm}
         for name in dict.fromkeys([passes[0], passes[-1], *others]):
             head = name.removeprefix("final_valid_")
-            known = {}
+            known = None
             if head.startswith("pass@"):
                 known = scores(runs, arm, int(head[5:]))
-            line[head] = cell(values[name], list(known.values()))
-        other = beside(arm, against)
-        line[f"pass@1 over {against.rstrip('*')}"] = difference(runs, arm, other)
+            line[head] = cell(values[name], known)
+        line[f"pass@1 − {against}'s"] = difference(runs, arm, against)
         line["seeds"] = len(values)
         its = rows[rows.arm == arm]
         last = its.groupby("seed").max(numeric_only=True).mean()
         line["attempts"] = int(last.samples)
         line["seconds"] = int(last.seconds)
         lines.append(line)
+    return markdown(lines)
 
-    frame = pd.DataFrame(lines).astype(str)
+
+def grid(rows, runs, methods, against):
+    """Markdown: pass@1, a line for each choice of dials (1e-4_two of fd_1e-4_two) and a column for
+    each of the methods; the last of them is compared with `against`."""
+    ends = rows[rows.metric == "pass@1"]
+    chances = rows[rows.metric == "base_p_reference"].groupby("arm").value.mean()
+    lines = []
+    for dials in ends.arm.str.extract(DIALS)[1].unique():
+        line = {"base": dials.replace("_", ", "), "p": f"{chances[f'base_{dials}']:.0e}"}
+        for method in methods:
+            arm = f"{method}_{dials}"
+            values = ends.value[ends.arm == arm]
+            if len(values):
+                line[f"{method} "] = cell(values, scores(runs, arm))
+        gap = difference(runs, arm, f"{against}_{dials}")
+        lines.append(line | {f"{method} − {against}": gap, "seeds": len(values)})
+    return markdown(lines)
+
+
+def markdown(lines):
+    frame = pd.DataFrame(lines).fillna("").astype(str)
     frame = frame.loc[:, (frame != "").any()]  # without columns that say nothing
     cells = [frame.columns, ["---"] * frame.shape[1], *frame.values]
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
-def beside(arm, against):
-    """What an arm is compared with: of "grpo*" the one with its dials, grpo_1e-4_two for
-    fd_1e-4_two."""
-    dials = re.search(r"(_\d.*)?$", arm)[0]
-    return against.replace("*", dials)
-
-
-def cell(values, known):
-    """Mean and interval; known: scores of every seed, where there are any."""
-    low, high = over_both(known) if known else over_seeds(values)
+def cell(values, known=None):
+    """Mean and interval. known: {seed: scores}; with a * where these are missing."""
+    low, high = over_both(list(known.values())) if known else over_seeds(values)
     text = f"{values.mean():.3f}"
     if low < high:
-        text += f" [{low:.3f}, {high:.3f}]"
+        text += f" [{low:.3f}, {high:.3f}]" + ("*" if known == {} else "")
     return text
 
 

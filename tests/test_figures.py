@@ -76,7 +76,7 @@ def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
     assert np.mean(results.scores(marks, "fd")[0]) == pytest.approx(by_hand["pass@1"])
 
     table = results.table(rows, marks, "base")
-    assert "| fd |" in table and "pass@1 over base" in table and "told_pass@1" not in table
+    assert "| fd |" in table and "pass@1 − base's" in table and "told_pass@1" not in table
     panels = ["valid_pass@1 samples", "train_entropy step", "pass@2 pass@1"]
     pictures.draw(rows, panels, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
@@ -226,10 +226,17 @@ def test_differences_are_taken_by_seed_and_theorem():
     assert results.difference(marks, "a", "a") == "" == results.difference(marks, "other", "a")
 
 
-def test_an_arm_can_be_compared_with_the_one_of_the_same_dials():
-    assert results.beside("grpo_over_fd_1e-4_two", "grpo*") == "grpo_1e-4_two"
-    assert results.beside("fd_20", "sft*") == "sft_20" and results.beside("fd", "sft*") == "sft"
-    assert results.beside("fd_20", "grpo") == "grpo"
+def test_a_table_over_dials_has_a_line_for_each_and_a_column_for_each_method():
+    ends = [("base_1e-4_two", 0.0), ("fd_1e-4_two", 0.75), ("grpo_1e-4_two", 0.25), ("fd_2e-2_one", 0.5), ("base_2e-2_one", 0.1)]
+    rows = [(arm, "pass@1", value) for arm, value in ends]
+    rows += [("base_1e-4_two", "base_p_reference", 4e-6), ("base_2e-2_one", "base_p_reference", 1e-2)]
+    rows = pd.DataFrame(rows, columns=["arm", "metric", "value"]).assign(seed=0)
+    runs = [("fd_1e-4_two", 0, 2, "1 2"), ("grpo_1e-4_two", 0, 2, "0 1")]
+    runs = pd.DataFrame(runs, columns=["arm", "seed", "tries", "proved"])
+    head, _, first, second = results.grid(rows, runs, ["base", "grpo", "fd"], "grpo").splitlines()
+    assert head == "| base | p | base  | grpo  | fd  | fd − grpo | seeds |"
+    assert first.startswith("| 1e-4, two | 4e-06 | 0.000 | 0.250 [0.") and "| +0.500 [+0.500, +0.500] | 1 |" in first
+    assert second == "| 2e-2, one | 1e-02 | 0.100 |  | 0.500 |  | 1 |"
 
 
 def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
@@ -241,10 +248,7 @@ def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
     ]
     rows = pd.DataFrame(rows, columns=["arm", "metric", "value"]).assign(seed=0)
     data = pictures.over_base(rows, "pass@1", "base")
-    assert data[["arm", "base", "value"]].values.tolist() == [
-        ["fd", 1e-6, 0.7],
-        ["fd", 1e-4, 0.8],
-    ]
+    assert data.values.tolist() == [["fd", 1e-6, "two", 0.7], ["fd", 1e-4, "two", 0.8]]
     rows = pd.DataFrame([("grpo_1e-2", "pass@1", 0.5, 0)], columns=["arm", "metric", "value", "seed"])
     data = pictures.over_rate(rows, "pass@1", "rate")
     assert data[["arm", "rate", "value"]].values.tolist() == [["grpo", 0.01, 0.5]]
@@ -260,9 +264,10 @@ def test_a_curve_stands_at_the_mean_of_the_seconds_and_leaves_out_what_repeats_a
 
 
 def test_an_arm_looks_the_same_in_every_picture():
-    few, many = pictures.look(["grpo", "x"]), pictures.look(["y", "fd", "grpo"])
+    few, many = pictures.look(["grpo", "x", "tutor"]), pictures.look(["y", "fd", "grpo", *"abcdef"])
     for kind in ("palette", "markers"):
-        assert few[kind]["grpo"] == many[kind]["grpo"]
+        assert few[kind]["grpo"] == many[kind]["grpo"] and few[kind]["tutor"] == many[kind]["fd"]
+    assert len(set(many["palette"].values())) == 9, "no two have one colour"
 
 
 def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
@@ -274,7 +279,8 @@ def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
         for experiment in known.values():
             arms = {arm for arm, _ in experiment["runs"]}
             against = experiment.get("against", next(iter(arms), ""))
-            assert quick or {results.beside(arm, against) for arm in arms} <= arms
+            methods = experiment.get("columns", [])
+            assert quick or (against in methods if methods else against in arms)
         if quick:
             assert sum(run.cost for run in set(runs)) / 2 < 20 * 60
     assert known["sources"]["runs"]["tutor", 0] is known["main"]["runs"]["fd_40", 0], "one run"
