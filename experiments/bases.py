@@ -125,6 +125,8 @@ THEOREMS = {
     # How many current names a proof needs at once.
     "one": (lambda theorem: len(outdated(theorem.proof)) == 1, str),
     "two": (lambda theorem: len(outdated(theorem.proof)) > 1, str),
+    "one_bare": (lambda theorem: len(outdated(theorem.proof)) == 1, lambda proof: None),
+    "two_bare": (lambda theorem: len(outdated(theorem.proof)) > 1, lambda proof: None),
     "few": (lambda theorem: len(outdated(theorem.proof)) > 2, str),
     "bare": (bool, lambda proof: None),
     "numbers": (lambda theorem: not is_logic(theorem), str),

@@ -104,7 +104,7 @@ KINDS = CLOCKS | {"rate": over_rate, "base": over_base}
 def draw(rows, panels, path):
     """rows: of one experiment, a frame with the columns of results.csv."""
     with rc_context({"font.size": 12, "axes.grid": True, "grid.alpha": 0.3}):
-        across = min(len(panels), 3)
+        across = 2 if len(panels) == 4 else min(len(panels), 3)
         down = -(-len(panels) // across)
         figure = Figure(figsize=(5.5 * across + 2, 4.5 * down), layout="constrained")
         handles = {}
@@ -120,7 +120,14 @@ def draw(rows, panels, path):
             else:
                 style |= {"errorbar": over_seeds, "err_kws": {"alpha": 0.15}}
             sns.lineplot(
-                data, x=x, y="value", hue="arm", style="arm", ax=axis, dashes=False, markersize=7,
+                data,
+                x=x,
+                y="value",
+                hue="arm",
+                style="arm",
+                dashes=False,
+                markersize=7,
+                ax=axis,
                 **style,
             )
             axis.set(xlabel=TITLES.get(x, x), ylabel="", title=TITLES.get(metric, metric))

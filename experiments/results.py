@@ -205,8 +205,9 @@ def grid(rows, runs, methods, against):
     ends = rows[rows.metric == "pass@1"]
     chances = rows[rows.metric == "base_p_reference"].groupby("arm").value.mean()
     lines = []
-    for dials in ends.arm.str.extract(DIALS)[1].unique():
-        line = {"base": dials.replace("_", ", "), "p": f"{chances[f'base_{dials}']:.0e}"}
+    for base, chance in chances.sort_values().items():
+        dials = base.removeprefix("base_")
+        line = {"base": dials.replace("_", ", "), "p": f"{chance:.0e}"}
         for method in methods:
             arm = f"{method}_{dials}"
             values = ends.value[ends.arm == arm]
