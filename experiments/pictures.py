@@ -80,6 +80,7 @@ def over_base(rows, metric, _):
     data["base"] = ("base_" + split[1]).map(bases)
     data["arm"] = split[0]
     data["kind"] = split[1].str.replace(r".*_", "", regex=True)
+    data = data[~data.arm.str.startswith("stem")]
     return data.groupby(["arm", "base", "kind"], sort=False).value.mean().reset_index()
 
 
@@ -111,14 +112,14 @@ def draw(rows, panels, path):
         axes = figure.subplots(down, across, squeeze=False).flat
         for axis in axes[len(panels) :]:
             axis.remove()
-        for axis, panel in zip(axes, panels):
-            metric, x = panel.split()
-            data = KINDS.get(x, over_end)(rows, metric, x)
-            style = look(data.arm.unique())
+        names = [panel.split() for panel in panels]
+        shown = [KINDS.get(x, over_end)(rows, metric, x) for metric, x in names]
+        looks = look(dict.fromkeys(pd.concat(shown).arm))
+        for axis, (metric, x), data in zip(axes, names, shown):
             if "kind" in data:  # a line for each kind of theorem
-                style |= {"units": "kind", "estimator": None}
+                style = {"units": "kind", "estimator": None}
             else:
-                style |= {"errorbar": over_seeds, "err_kws": {"alpha": 0.15}}
+                style = {"errorbar": over_seeds, "err_kws": {"alpha": 0.15}}
             sns.lineplot(
                 data,
                 x=x,
@@ -128,6 +129,7 @@ def draw(rows, panels, path):
                 dashes=False,
                 markersize=7,
                 ax=axis,
+                **looks,
                 **style,
             )
             axis.set(xlabel=TITLES.get(x, x), ylabel="", title=TITLES.get(metric, metric))
