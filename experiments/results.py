@@ -208,13 +208,16 @@ def grid(rows, runs, methods, against):
     for base, chance in chances.sort_values().items():
         dials = base.removeprefix("base_")
         line = {"base": dials.replace("_", ", "), "p": f"{chance:.0e}"}
+        counts = set()
         for method in methods:
             arm = f"{method}_{dials}"
             values = ends.value[ends.arm == arm]
             if len(values):
                 line[f"{method} "] = cell(values, scores(runs, arm))
+                counts.add(len(values))
         gap = difference(runs, arm, f"{against}_{dials}")
-        lines.append(line | {f"{method} − {against}": gap, "seeds": len(values)})
+        seeds = " or ".join(map(str, sorted(counts)))
+        lines.append(line | {f"{method} − {against}": gap, "seeds": seeds})
     return markdown(lines)
 
 
