@@ -20,11 +20,12 @@ TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 LOAD = """
 import sys
 from extras import provers
-try:
-    policy = provers.load(sys.argv[1], rank=2)
-    print("LOADED", policy.name, policy.style, len(policy.student))
-except ValueError as error:
-    print("REFUSED", error)
+for model in sys.argv[1:]:
+    try:
+        policy = provers.load(model, rank=2)
+        print("LOADED", policy.name, policy.style, len(policy.student))
+    except ValueError as error:
+        print("REFUSED", error)
 """
 
 
@@ -36,10 +37,11 @@ def closed():
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def load(model, cache, endpoint, **more):
-    """(last line, all of stdout) of a fresh process that loads `model`: the hub's address is read when huggingface_hub is imported."""
+def load(models, cache, endpoint, **more):
+    """(last line, all of stdout) of a fresh process that loads one model after the other: the hub's address is read when
+    huggingface_hub is imported."""
     env = os.environ | {"HF_HOME": str(cache), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(HERE)} | more
-    done = subprocess.run([sys.executable, "-c", LOAD, model], env=env, cwd=cache, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", LOAD, *models.split()], env=env, cwd=cache, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1], done.stdout
 
@@ -119,13 +121,12 @@ def test_an_alias_says_what_it_is():
 
 def test_where_the_hub_does_not_answer_the_cache_does(tmp_path, closed):
     put(tmp_path, "some/prover", tiny_files())
-    last, out = load("some/prover", tmp_path, closed)
-    assert "model: some/prover @ main · prompt style fence · from the local cache" in out and last.startswith("LOADED some/prover fence ")
     put(tmp_path, "some/chat", tiny_files(TEMPLATE))
-    assert load("some/chat", tmp_path, closed)[0].startswith("LOADED some/chat chat ")
     revision = provers.ALIASES["kimina-prover-1.5b"][1]
     put(tmp_path, "AI-MO/Kimina-Prover-Preview-Distill-1.5B", tiny_files(), revision)  # no template: an alias knows its style
-    last, out = load("kimina-prover-1.5b", tmp_path, closed)
+    last, out = load("some/prover some/chat kimina-prover-1.5b", tmp_path, closed)
+    assert "model: some/prover @ main · prompt style fence · from the local cache" in out
+    assert "\nLOADED some/prover fence " in out and "\nLOADED some/chat chat " in out
     assert f"Distill-1.5B @ {revision} · prompt style chat" in out and "\n  kimina-prover-1.5b is distilled from" in out
     assert last.startswith("LOADED AI-MO/Kimina-Prover-Preview-Distill-1.5B chat ")
 
@@ -133,20 +134,21 @@ def test_where_the_hub_does_not_answer_the_cache_does(tmp_path, closed):
 def test_with_neither_hub_nor_cache_there_is_one_line_and_no_minutes_of_retries(tmp_path, closed):
     put(tmp_path, "half/there", {name: data for name, data in tiny_files().items() if name != "model.safetensors"})
     put(tmp_path, "other/revision", tiny_files())
-    for model, which in (("some/prover", "some/prover @ main"), ("half/there", "half/there @ main"), ("kimina-prover-1.7b", "AI-MO/Kimina-Prover-RL-1.7B @ main")):
-        last, out = load(model, tmp_path, closed)  # load() itself gives up after 100 s
-        assert last == (f"REFUSED cannot load {model!r}: {closed} does not answer and the local cache does not hold {which}. "
-                        "Connect once, or give --model the folder of a download.")
+    known = {"some/prover": "some/prover @ main", "half/there": "half/there @ main", "kimina-prover-1.7b": "AI-MO/Kimina-Prover-RL-1.7B @ main"}
+    _, out = load(" ".join(known), tmp_path, closed)  # it gives up after 100 s
+    refused = [line for line in out.splitlines() if line.startswith("REFUSED")]
+    assert refused == [f"REFUSED cannot load {model!r}: {closed} does not answer and the local cache does not hold {which}. "
+                       "Connect once, or give --model the folder of a download." for model, which in known.items()]
 
 
 def test_the_hub_is_asked_first_and_gives_only_what_is_needed(tmp_path, hub, closed):
     Hub.repos["some/prover"] = tiny_files(TEMPLATE) | {"pytorch_model.bin": b"the same weights again", "figure.png": b"png"}
-    last, out = load("some/prover", tmp_path, hub, HF_HUB_DISABLE_XET="1")
-    assert "model: some/prover @ main · prompt style chat · from the hub" in out and last.startswith("LOADED some/prover chat ")
+    last, out = load("some/prover some/other", tmp_path, hub, HF_HUB_DISABLE_XET="1")
+    assert "model: some/prover @ main · prompt style chat · from the hub" in out and "\nLOADED some/prover chat " in out
+    assert last.startswith("REFUSED cannot load 'some/other' (some/other @ main): ")
     fetched = {path.rpartition("/")[2] for path in Hub.asked if "/resolve/" in path}
     assert "model.safetensors" in fetched and not fetched & {"pytorch_model.bin", "figure.png"}
     assert "from the local cache" in load("some/prover", tmp_path, closed)[1]  # and now it is in the cache
-    assert load("some/other", tmp_path, hub)[0].startswith("REFUSED cannot load 'some/other' (some/other @ main): ")
 
 
 def test_a_large_model_of_the_hub_is_refused_before_its_weights_are_asked_for(tmp_path, hub, closed, capsys):

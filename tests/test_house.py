@@ -195,15 +195,15 @@ BY_PATH = ["ROOT/train.py", "--steps", "0"]
 @pytest.mark.parametrize(
     "room, command, folder",
     [
-        ("extras", BY_PATH, ""),  # from another folder by their path, from their own by -m
+        ("extras tests", BY_PATH, ""),  # from another folder by their path, from their own by -m
         ("experiments", ["-m", "toy.warm_up", "--steps", "0"], ROOT),
         ("tests", ["-m", "bench.faults", "--help"], ROOT),
-        ("tests", BY_PATH, ""),
     ],
 )
 def test_scripts_find_their_own_rooms_whatever_else_is_on_the_path(tmp_path, room, command, folder):
     """The project comes first."""
-    env = foreign(tmp_path, room)
+    for name in room.split():
+        env = foreign(tmp_path, name)
     argv = [sys.executable, *(part.replace("ROOT", str(ROOT)) for part in command)]
     done = subprocess.run(argv, cwd=folder or tmp_path, env=env, capture_output=True, text=True)
     assert "Traceback" not in done.stderr and ("must be above 0" in done.stderr or "invocations" in done.stdout)
