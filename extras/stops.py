@@ -9,7 +9,9 @@ import sys
 import torch
 import tyro
 
-from extras import ranks
+from extras import early, ranks
+
+early.over()
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

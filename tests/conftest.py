@@ -1,11 +1,21 @@
 """Every test runs on a CPU, without a network, a hub or a `lean` on PATH."""
 import os
 import signal
+from multiprocessing import forkserver
 
 # A shell starts what runs in its background deaf to Ctrl-C, and children are as their parents.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub must fail at once, not hang
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server():
+    """Of tests/programs.py: started before a test changes the environment."""
+    from tests import programs  # it names what the server imports
+
+    forkserver.ensure_running()

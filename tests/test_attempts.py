@@ -3,8 +3,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +14,8 @@ from extras import attempts
 from eval import Config
 from extras.subjects import Subject
 from lean_env import Rollout, Theorem, Verdict
+from tests.programs import ROOT, Program, run
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +109,7 @@ def test_another_seed_or_flag_or_lean_takes_nothing_and_more_samples_take_all(tm
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_real_signal_keeps_the_attempts(tmp_path, few, number):
     flags = ["--model", "tiny", "--data", few, "--max-new-tokens", "24"]
-    argv = [sys.executable, "eval.py", *flags, "--samples", "400", "--out", str(tmp_path)]
-    process = subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = Program("eval.py", *flags, "--samples", "400", "--out", tmp_path)
     store = tmp_path / "attempts.jsonl"
     deadline = time.monotonic() + 60
     while not store.exists() or store.read_text().count("\n") < 2:
@@ -146,7 +143,7 @@ eval.{where} = interrupt
 sys.argv = ["eval.py", "--model", "tiny", "--data", {few!r}, "--samples", "2", "--max-new-tokens", "8", "--out", {str(tmp_path)!r}]
 eval.run_command("eval.py", eval.main, eval.Config, "")
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = run("-c", script)
     store = tmp_path / "attempts.jsonl"
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert f"interrupted: what was judged is kept in {store}, the same command goes on" in done.stderr

@@ -5,17 +5,15 @@ import math
 import os
 import re
 import subprocess
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import torch
 
 import fd_mini
 from experiments import beyond
 from lean_env import Rollout, Theorem, Verdict
+from tests.programs import ROOT, run
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def rollouts(*statuses):
@@ -122,18 +120,11 @@ def test_expert_iteration_learns_from_what_lean_accepts_and_from_nothing_else(mo
 def test_a_change_reaches_train_py(tmp_path):
     """A step for real: `failures` leaves nobody out where nobody succeeds. An unknown change is
     refused in one line."""
-
-    def run(*words):
-        command = [sys.executable, "-m", "experiments.beyond", *words]
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=env
-        )
-
     flags = "--steps 1 --prompts-per-step 4 --eval-every 0 --lora-rank 4".split()
-    done = run("taught+failures+forks", *flags, "--out", str(tmp_path / "run"))
+    beyond = ("-m", "experiments.beyond")
+    done = run(*beyond, "taught+failures+forks", *flags, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "log.jsonl").read_text().count("\n") == 1
-    wrong = run("taugt", "--steps", "1")
+    wrong = run(*beyond, "taugt", "--steps", "1")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("beyond.py: taugt is none of expert, failures")

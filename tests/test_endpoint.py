@@ -426,7 +426,7 @@ def test_processes_stop_together_when_one_has_given_up_or_nobody_got_feedback(tm
     def answer(handler, number, body):
         return (404, b"no") if "# Attempt\nbad" in body["messages"][0]["content"] else reply("1. Use `a`.", tokens=5)
     with Server(answer) as server:
-        torch.multiprocessing.spawn(one_of_two, (tmp_path, server.url), nprocs=2)
+        torch.multiprocessing.start_processes(one_of_two, (tmp_path, server.url), nprocs=2, start_method="forkserver")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first[0] == second[0] == {"feedback": 0.5, "feedback_tokens": 10}
     assert "feedback for only 8 of 16 attempts of step 1: no answer from m" in first[1]  # it gave up

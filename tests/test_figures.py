@@ -1,7 +1,6 @@
 """experiments/: grids of runs with real training and real Lean, the numbers they leave, the page."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys

@@ -8,8 +8,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from extras import runs
 from extras.heatmap import layout, models, page as pages
 from feedback import build_prompt
 from lean_env import Theorem
+from tests import programs
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "toy" / "tiny"
@@ -537,15 +536,8 @@ def test_a_wrong_name_and_a_missing_run_get_one_line_that_helps(run, tmp_path):
 
 
 def test_the_script_prints_that_line_last_and_never_loads_the_heat_map_unasked(run):
-    process = subprocess.run(
-        [sys.executable, "eval.py", "--show", str(run), "--problem", "nope"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    process = programs.run("eval.py", "--show", run, "--problem", "nope")
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert process.stderr.splitlines()[-1].startswith("eval.py: --problem nope: ")
     command = "import sys, train, eval; print(sorted({'extras.heatmap', 'matplotlib'} & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert loaded.stdout == "[]\n"
+    assert programs.run("-c", command).stdout == "[]\n"

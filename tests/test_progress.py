@@ -1,8 +1,6 @@
 """What a run writes as it goes: both models' thoughts, kept adapters, numbers for a tracker."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 import eval as evaluation
-import fd_mini
 import train
 from extras import runs, track
 from extras.progress import Progress
 from extras.prompts import prompt_for
 from lean_env import Rollout, Theorem, Verdict
+from tests.programs import run
 from train import Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,9 +192,7 @@ def test_a_missing_package_is_one_line_before_anything_is_loaded(tmp_path, monke
 
 def test_without_the_flag_no_tracker_is_ever_imported():
     command = "import sys, train; print(sorted({'tensorboard', 'wandb', 'trackio'} & set(sys.modules)))"
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, env=env)
-    assert done.stdout == "[]\n"
+    assert run("-c", command).stdout == "[]\n"
 
 
 def test_tensorboard_reads_what_was_sent(tmp_path):

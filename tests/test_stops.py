@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 import train
 from extras import runs
+from tests.programs import ROOT, Program
 from train import Config
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(prompts_per_step=4, max_new_tokens=24, eval_every=0, save_every=100, lora_rank=4)
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -27,9 +27,14 @@ def rows_of(path):
 
 
 def start(out, *flags, **options):
-    """The script in a process of its own, as a user starts it."""
+    """The script in a process of its own."""
+    return Program("train.py", "--out", out, *FLAGS, *flags, **options)
+
+
+def start_python(out, *flags, env=ENV):
+    """The same, as a user starts it: it has to import torch first."""
     argv = [sys.executable, "-u", "train.py", "--out", str(out), *FLAGS, *flags]
-    return subprocess.Popen(argv, cwd=ROOT, **{"env": ENV, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options})
+    return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_step(out, step):
@@ -99,11 +104,28 @@ def test_a_second_signal_ends_a_run_that_waits_for_a_silent_server(tmp_path):
 
 
 def test_before_the_first_step_a_signal_is_one_line(tmp_path):
-    process = start(tmp_path / "run", "--steps", "8")
+    process = start_python(tmp_path / "run", "--steps", "8")
     time.sleep(1.0)  # while torch is imported or the model is loaded
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0 and err.count("\n") <= 3 and "Traceback" not in err, err
+
+
+SWALLOWED = """
+import signal
+import extras.early
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    print("swallowed, as numpy does in the middle of an import")
+"""
+
+
+def test_a_ctrl_c_while_libraries_are_imported_cannot_be_swallowed_there():
+    for code, wanted in ((SWALLOWED, (130, "", "interrupted\n")),
+                         (SWALLOWED.replace("try", "extras.early.over()\ntry"), (0, "swallowed, as numpy does in the middle of an import\n", ""))):
+        done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['__main__'].__file__ = 'train.py'\n" + code], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == wanted
 
 
 def test_after_kill_9_the_run_goes_on_from_its_last_checkpoint(tmp_path, whole):
@@ -117,7 +139,7 @@ def test_after_kill_9_the_run_goes_on_from_its_last_checkpoint(tmp_path, whole):
 
 
 def test_output_that_nobody_reads_is_no_error(tmp_path, whole):
-    process = start(tmp_path / "run", "--steps", "8")
+    process = start_python(tmp_path / "run", "--steps", "8")
     process.stdout.readline()
     process.stdout.close()  # as `| head -1` does
     process.stderr.close()
@@ -127,7 +149,7 @@ def test_output_that_nobody_reads_is_no_error(tmp_path, whole):
 
 
 def test_a_terminal_that_cannot_print_a_character_is_no_error(tmp_path):
-    process = start(tmp_path / "run", "--steps", "2", env=ENV | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    process = start_python(tmp_path / "run", "--steps", "2", env=ENV | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0 and "\\u2228" in out + "\\u2228" and out.isascii(), err
 

@@ -13,7 +13,7 @@ from data import load_theorems
 from extras import prompts, runs, tool_mode
 from extras.heatmap.models import prompts_of
 from feedback import make_feedback, tutor
-from lean_env import LeanEnv, Rollout, Theorem, Verdict, extract_proof
+from lean_env import LeanEnv, Rollout, Theorem, Verdict
 
 torch.set_num_threads(1)
 

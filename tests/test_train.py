@@ -1,10 +1,5 @@
 """train.py as a user meets it: the shipped prover, real Lean, real files, real signals."""
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +12,9 @@ import train
 from data import load_theorems
 from feedback import make_feedback
 from lean_env import LeanEnv
+from tests.programs import ROOT, run
 from train import Config
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(prompts_per_step=8, max_new_tokens=32, eval_every=0, save_every=2, lora_rank=4)
 
 
@@ -29,12 +24,6 @@ def rows_of(path):
 
 def without_clocks(rows):
     return [{k: v for k, v in row.items() if not k.startswith("s_") and k != "seconds"} for row in rows]
-
-
-def run(*args, **kwargs):
-    """The script in a process of its own, as a user starts it."""
-    return subprocess.run([sys.executable, "train.py", *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=120,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"}, **kwargs)
 
 
 @pytest.mark.parametrize("algo", ["fd", "grpo"])
@@ -147,7 +136,7 @@ def test_bad_input_gets_one_clear_line_and_writes_nothing(tmp_path, flags, compl
 
 
 def test_the_script_prints_that_line_last_and_fails(tmp_path):
-    result = run("--out", tmp_path / "run", "--data", "no/such.jsonl")
+    result = run("train.py", "--out", tmp_path / "run", "--data", "no/such.jsonl")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.splitlines()[-1].startswith("train.py: --data no/such.jsonl: there is no file")
 

@@ -5,22 +5,25 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.multiprocessing import start_processes
 from safetensors.torch import load_file
 
 import fd_mini
 from extras import ranks
+from tests.programs import ROOT, Program
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def start(processes, *flags):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "train.py", "--eval-every", "0", "--lora-rank", "4", "--max-new-tokens", "32", *map(str, flags)]
+    flags = [*map(str, ("--eval-every", 0, "--lora-rank", 4, "--max-new-tokens", 32, *flags))]
+    if processes == 1:
+        return Program("train.py", *flags)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *launcher, "train.py", *flags]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
@@ -71,7 +74,7 @@ def one_of_two(rank, folder, shares):
 def test_a_policy_gradient_is_divided_by_the_tokens_of_both_processes_even_if_one_has_none(tmp_path):
     sampled = [[True] * (1 + i % 3) for i in range(3)] + [[False], [False] * 2]
     shares = [(range(3), sampled[:3]), (range(3, 5), sampled[3:])]
-    torch.multiprocessing.spawn(one_of_two, (tmp_path, shares), nprocs=2)
+    start_processes(one_of_two, (tmp_path, shares), nprocs=2, start_method="forkserver")
     metrics, grads = gradient(range(5), sampled)
     for rank in (0, 1):
         theirs, others = torch.load(tmp_path / f"{rank}.pt")

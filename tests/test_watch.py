@@ -3,16 +3,13 @@
 import json
 import os
 import pty
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import eval as evaluation
 from extras import watch
+from tests.programs import Program, run
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def write_run(folder, steps, log, valid=()):
@@ -92,13 +89,13 @@ def test_what_is_no_run_is_one_line(tmp_path):
 
 def test_without_a_terminal_it_draws_once_and_with_one_until_the_run_has_ended(tmp_path):
     folder = write_run(tmp_path / "run", 3, passes(0.25))
-    command = [sys.executable, "eval.py", "--watch", folder]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    once = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    command = ["eval.py", "--watch", folder]
+    env = os.environ | {"COLUMNS": "80"}
+    once = run(*command, env=env)
     assert once.returncode == 0 and once.stdout.count("step 1 of 3") == 1 and "\033" not in once.stdout
 
     mine, theirs = pty.openpty()
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=theirs, stderr=theirs)
+    process = Program(*command, env=env, stdout=theirs, stderr=theirs)
     os.close(theirs)
     seen = b""
     while b"step 1 of 3" not in seen:
