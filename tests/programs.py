@@ -42,8 +42,10 @@ class Program:
         ours = None
         if where == subprocess.PIPE:
             ours, theirs = os.pipe()
+        elif where == subprocess.DEVNULL:
+            theirs = os.open(os.devnull, os.O_WRONLY)
         else:
-            theirs = os.open(os.devnull, os.O_WRONLY) if where == subprocess.DEVNULL else os.dup(where)
+            theirs = os.dup(where if isinstance(where, int) else where.fileno())
         return ours and open(ours), Connection(theirs, readable=False)  # a kind of file that can be sent
 
     def send_signal(self, number):

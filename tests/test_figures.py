@@ -3,8 +3,8 @@
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from experiments import bases, figures, pictures, plan, results, sweep
 from experiments.sweep import Run
 from extras import speaker
 from lean_env import Theorem
+from tests import programs
 from toy import warm_up
 from toy.tutor import tutor
 
@@ -40,8 +41,18 @@ def few(tmp_path):
     return path
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """What a sweep starts is forked: it need not import torch again."""
+
+    def popen(argv, start_new_session, **options):
+        return programs.Program(*argv[1:], **options)
+
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(Popen=popen, run=subprocess.run))
+
+
 def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
-    few, tmp_path, monkeypatch, capsys
+    few, tmp_path, monkeypatch, capsys, forked
 ):
     test = ("eval.py", "--data", str(few), "--split", "test", "--samples", "2", "--seed", "0")
     told = ("told", (*test, "--feedback", "tutor"))
@@ -51,8 +62,7 @@ def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
     run.folder.with_name("fd_s0.key").write_text(run.key)
     flags = shlex.join(run.train).replace("--steps 2", "--steps 1")
     flags = flags.replace("--eval-every 2", "--eval-every 0")
-    words = [sys.executable, *shlex.split(flags), "--out", str(run.folder)]
-    subprocess.run(words, cwd=ROOT, check=True, timeout=60)
+    assert programs.run(*shlex.split(flags), "--out", run.folder).returncode == 0
     first = (run.folder / "log.jsonl").read_text()
     assert run.state == "broken off"
 
@@ -157,7 +167,7 @@ def test_a_comment_is_no_other_code_and_a_constant_is(tmp_path):
     sweep.code_digest.cache_clear()
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys):
+def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys, forked):
     bad = small(tmp_path / "bad_s0", "--lr -1")
     good = small(tmp_path / "good_s0", "--steps 1 --eval-every 0")
     foreign = small(tmp_path / "foreign_s0")

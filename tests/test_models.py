@@ -14,6 +14,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from extras import provers
+from tests.programs import run
 
 HERE = Path(__file__).resolve().parent.parent
 TOKENIZER = hf.AutoTokenizer.from_pretrained(HERE / "toy" / "tiny")
@@ -190,13 +191,12 @@ print(fd_mini.sample(policy, [[5, 6, 7]] * 3, 20))
 
 
 def test_sampling_has_a_bar_on_a_terminal_and_nothing_on_a_pipe():
-    env = os.environ | {"PYTHONPATH": str(HERE)}
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    done = subprocess.run([sys.executable, "-c", SAMPLE], env=env, stdout=subprocess.PIPE, stderr=theirs, timeout=100)
+    done = run("-c", SAMPLE, stderr=theirs)
     os.close(theirs)
     shown = os.read(ours, 10**6).decode()
     assert done.returncode == 0 and "tokens" in shown and "/20 [" in shown
     assert not shown.split("\r")[-1].strip()  # it is wiped at the end
-    piped = subprocess.run([sys.executable, "-c", SAMPLE], env=env, capture_output=True, timeout=100)
-    assert piped.stderr == b"" and len(piped.stdout) > 20
+    piped = run("-c", SAMPLE)
+    assert piped.stderr == "" and len(piped.stdout) > 20
