@@ -37,9 +37,9 @@ def arms_of(entry, flags, quick):
         tests = {"": tests[""]}
     vary = entry.get("vary", {})
     seen = set()  # an arm whose name does not vary comes once
-    for choice in itertools.product(*vary.values()):
-        known = flags | dict(zip(vary, choice))
-        for name, text in entry["arms"].items():
+    for name, text in entry["arms"].items():
+        for choice in itertools.product(*vary.values()):
+            known = flags | dict(zip(vary, choice))
             arm = expand(name, known)
             if arm in seen or (quick and arm not in entry.get("quick", [arm])):
                 continue
