@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-import extras.early  # first: while torch is imported a Ctrl-C is one line, too
+import extras  # first: while torch is imported a Ctrl-C is one line, too
 import torch
 import tyro
 from tqdm import tqdm

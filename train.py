@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import extras.early  # first: while torch is imported a Ctrl-C is one line, too
+import extras  # first: while torch is imported a Ctrl-C is one line, too
 import torch
 
 import fd_mini

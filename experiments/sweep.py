@@ -22,6 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ CODE = "train.py eval.py fd_mini.py feedback.py lean_env.py lean extras toy data
 COUNTED = (".py", ".json", ".jsonl", ".safetensors")
 # The tiny prover's, with one thread: for the estimate of how long it takes.
 SECONDS = {"fd": 1.4, "grpo": 2.5, "sft": 0.5}
+PARSING = threading.Lock()  # in Python 3.11 two threads at once break each other's parse
 children: set[subprocess.Popen] = set()
 
 
@@ -89,7 +91,8 @@ def digest(path):
     """Of a file; comments and layout of a script do not count."""
     data = path.read_bytes()
     if path.suffix == ".py":
-        data = ast.dump(ast.parse(data)).encode()
+        with PARSING:
+            data = ast.dump(ast.parse(data)).encode()
     return hashlib.sha256(data).hexdigest()[:12]
 
 

@@ -26,3 +26,5 @@ def hook(kind, error, trace):
 
 
 sys.excepthook = hook
+
+import extras.early  # until all libraries are there, a Ctrl-C ends the process at once

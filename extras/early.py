@@ -1,4 +1,4 @@
-"""A Ctrl-C while libraries are imported: it ends the process, in one line.
+"""A Ctrl-C while train.py or eval.py imports libraries: it ends the process, in one line.
 
 A KeyboardInterrupt inside an import may be swallowed there, and leave half a module behind, on
 which something else fails later.
@@ -7,7 +7,7 @@ which something else fails later.
 import os
 import signal
 import sys
-from threading import current_thread, main_thread
+from pathlib import Path
 
 
 def end(*_):
@@ -21,7 +21,7 @@ def over():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-is_script = hasattr(sys.modules["__main__"], "__file__")  # a notebook must outlive it
-is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-if is_script and is_default and current_thread() is main_thread():
+# A notebook that imports train must outlive it.
+is_script = Path(sys.argv[0]).name in ("train.py", "eval.py")
+if is_script and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, end)
