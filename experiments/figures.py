@@ -27,15 +27,16 @@ from extras.stops import in_one_line
 HEAD = """\
 # What was run, and what came out
 
-Written by `python -m experiments.figures` from plan.toml, results.csv and runs.csv. Numbers are of \
-the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
+Written by `python -m experiments.figures` from plan.toml, results.csv and runs.csv. Numbers are \
+of the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
 covers seeds and theorems (both drawn again); with a *, where it is not known which theorems were \
-proved, seeds alone (Student's t), as intervals of other numbers and bands do; one seed has none. \
-Entropy and KL are nats a token, lengths are tokens. A point of a validation curve is one attempt \
-at each of 128 theorems (standard error 0.04); entropy in training is over the tokens learnt from. \
-Unless a section says otherwise a run has 40 steps on the whole toy, of FD with 64 theorems a step, \
-the tutor, alpha 0.9, K = 25 and `drop`; plan.toml has the flags. Attempts of `sft` are proofs read. Seconds are of training, one thread, other runs beside it, on \
-several days: compare them within a section alone.
+proved, seeds alone (Student's t), as intervals of other numbers and bands do; one seed has none, \
+and curves of two have no band. Entropy and KL are nats a token, lengths are tokens. A point of a \
+validation curve is one attempt at each of 128 theorems (standard error 0.04); entropy in training \
+is over the tokens learnt from. Unless a section says otherwise a run has 40 steps on the whole \
+toy, of FD with 64 theorems a step, the tutor, alpha 0.9, K = 25 and `drop`; plan.toml has the \
+flags. Attempts of `sft` are proofs read. Seconds are of training, one thread, other runs beside \
+it, on several days: compare them within a section alone.
 
 - The **tutor** is rules, not a language model (toy/tutor.py). It has the reference proof, and says \
 what to write instead of outdated words, or what comes next. `truth` shows that proof itself, `lean` \

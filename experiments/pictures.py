@@ -1,8 +1,8 @@
 """A picture of an experiment, from its lines of results.csv alone.
 
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
-with its 95 % band. X is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for
-each beginning. X is `base`: means over p_reference of the base that an arm starts from, base_REST
+with its 95 % band where there are three. X is `rate`: the end of Y over the number that arms end
+in, fd_1e-3, a line for each beginning. X is `base`: means over p_reference of the base that an arm starts from, base_REST
 of fd_REST, a line for each last word of REST. X is another number of the end: a point an arm.
 Colours are colour-blind safe, and marks tell arms apart without them. Where curves lie on each
 other, those above are thinner.
@@ -99,6 +99,11 @@ def ends(rows, metric):
     return rows[rows.metric == metric].groupby(["arm", "seed"], sort=False).value.last().reset_index()
 
 
+def band(values):
+    """(low, high) of a curve: of two seeds Student's t would hide all else."""
+    return over_seeds(values) if len(values) > 2 else (values.mean(), values.mean())
+
+
 def thin_out(lines, palette):
     """Makes the lines thinner, and their marks smaller, in the order in which they were drawn."""
     places = {colour: place / len(palette) for place, colour in enumerate(palette.values())}
@@ -128,7 +133,7 @@ def draw(rows, panels, path):
             if "kind" in data:  # a line for each kind of theorem
                 style = {"units": "kind", "estimator": None}
             else:
-                style = {"errorbar": over_seeds, "err_kws": {"alpha": 0.15}}
+                style = {"errorbar": band, "err_kws": {"alpha": 0.15}}
             sns.lineplot(
                 data,
                 x=x,
