@@ -20,7 +20,6 @@ time at most 1.1.
 import math
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Literal
 
 import psutil
 import torch

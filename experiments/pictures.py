@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.results import DIALS, END, over_seeds
+from experiments.results import DIALS, over_seeds
 
 TITLES = {
     "valid_pass@1": "pass@1, validation",
@@ -88,7 +88,8 @@ def over_base(rows, metric, _):
 def over_end(rows, metric, other):
     """One number of the end over another, which is a mean over seeds; a line for arms that differ
     in their last word."""
-    both = ends(rows, metric).merge(ends(rows, other), on=["arm", "seed"])
+    both = ends(rows, metric)
+    both = both.merge(ends(rows, other), on=["arm", "seed"])
     both = both.rename(columns={"value_x": "value", "value_y": other})
     both[other] = both.groupby("arm")[other].transform("mean")
     both["arm"] = both.arm.str.replace(r"_\d+$", "", regex=True)
@@ -96,12 +97,16 @@ def over_end(rows, metric, other):
 
 
 def ends(rows, metric):
-    return rows[rows.metric == metric].groupby(["arm", "seed"], sort=False).value.last().reset_index()
+    its = rows[rows.metric == metric]
+    last = its.groupby(["arm", "seed"], sort=False).value.last()
+    return last.reset_index()
 
 
 def band(values):
     """(low, high) of a curve: of two seeds Student's t would hide all else."""
-    return over_seeds(values) if len(values) > 2 else (values.mean(), values.mean())
+    if len(values) > 2:
+        return over_seeds(values)
+    return values.mean(), values.mean()
 
 
 def thin_out(lines, palette):
@@ -150,7 +155,7 @@ def draw(rows, panels, path):
             axis.margins(x=0.02)
             if x in ("rate", "base"):
                 axis.set_xscale("log")
-            if metric != "train_teacher_mass":  # that one lies between 0.94 and 1
+            if metric != "train_teacher_mass":  # that one stays far from 0
                 axis.set_ylim(bottom=0)
             if "pass" in metric or "mass" in metric:  # a band may reach above
                 axis.set_ylim(top=min(axis.get_ylim()[1], 1.002))

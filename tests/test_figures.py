@@ -1,14 +1,18 @@
 """experiments/: grids of runs with real training and real Lean, the numbers they leave, the page."""
 
+import ast
 import json
 import shlex
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import fd_mini
 import feedback
@@ -165,6 +169,38 @@ def test_a_comment_is_no_other_code_and_a_constant_is(tmp_path):
     assert digest_of("# why\nrate   = 1.0  # so\n") == plain
     assert digest_of("rate = 2.0\n") != plain
     sweep.code_digest.cache_clear()
+
+
+def test_threads_parse_scripts_one_at_a_time(tmp_path, monkeypatch):
+    """In Python 3.11 two at once may end in a SystemError."""
+    path = tmp_path / "script.py"
+    path.write_text("a = 1\n")
+    parse, at_work, most = ast.parse, [], []
+
+    def slowly(data):
+        at_work.append(data)
+        most.append(len(at_work))
+        time.sleep(0.02)
+        at_work.pop()
+        return parse(data)
+
+    monkeypatch.setattr(ast, "parse", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(sweep.digest, [path] * 8))) == 1
+    assert most == [1] * 8
+
+
+def test_curves_of_two_seeds_have_no_band_and_those_above_are_thinner():
+    assert pictures.band(pd.Series([0.0, 1.0])) == (0.5, 0.5)
+    half = 4.30 / 3**0.5  # Student's t, and a standard deviation of 1
+    assert pictures.band(pd.Series([1.0, 2.0, 3.0])) == pytest.approx((2 - half, 2 + half))
+    axis = Figure().subplots()
+    palette = {"first": "#009E73", "second": "#0072B2", "third": "#D55E00"}
+    for colour in palette.values():
+        axis.plot([0, 1], [0, 1], color=colour)
+    pictures.thin_out(axis.lines, palette)
+    widths = [line.get_linewidth() for line in axis.lines]
+    assert widths[0] > widths[1] > widths[2] > 0
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys, forked):
