@@ -175,16 +175,16 @@ def test_threads_parse_scripts_one_at_a_time(tmp_path, monkeypatch):
     """In Python 3.11 two at once may end in a SystemError."""
     path = tmp_path / "script.py"
     path.write_text("a = 1\n")
-    parse, at_work, most = ast.parse, [], []
+    at_work, most = [], []
 
     def slowly(data):
         at_work.append(data)
         most.append(len(at_work))
         time.sleep(0.02)
         at_work.pop()
-        return parse(data)
+        return ast.parse(data)
 
-    monkeypatch.setattr(ast, "parse", slowly)
+    monkeypatch.setattr(sweep, "ast", SimpleNamespace(parse=slowly, dump=ast.dump))
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(sweep.digest, [path] * 8))) == 1
     assert most == [1] * 8
