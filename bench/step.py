@@ -6,9 +6,9 @@ endpoint: stubs give the verdicts and the advice, so that only the model is time
 
 The second: DeepSeek-Prover-V1.5's exact shape, random weights in NF4 (not yet run); where there is
 no CUDA device, a small shape with the same code. TRL's nearest, where `trl` can be imported:
-GKDTrainer (on-policy, forward KL over the full vocabulary, the base as its teacher, no feedback in
-its prompt) beside FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA
-rank and longest completion, each best of two steps after a first one. With --cuda no row ever stops
+SDFTTrainer (on-policy, forward KL on the top 25, an EMA teacher that reads the same advice) beside
+FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA rank and longest
+completion, each best of two steps after a first one. With --cuda no row ever stops
 (the worst case), so that lengths are known; prompts have 256 tokens, the teacher's 512. The random
 model is written to a temporary folder (13 GiB) and loaded like any other. Peak memory should stay
 below 22 GiB.
@@ -133,19 +133,18 @@ def trl_steps(folder, prompts, cfg):
     """Seconds of one step of TRL's trainers: {"fd": ..., "grpo": ...}."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
+    from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     load = partial(AutoModelForCausalLM.from_pretrained, folder, dtype=torch.float32)
-    rows = [{"prompt": tokenizer.decode(ids), "input_ids": ids} for ids in prompts]
-    data = {"train_dataset": Dataset.from_list(rows), "processing_class": tokenizer}
-
-    def collate(rows):
-        batch = {"input_ids": [row["input_ids"] for row in rows]}
-        batch = tokenizer.pad(batch, return_tensors="pt")
-        ids = batch["input_ids"]
-        prompt = {"prompts": ids, "prompt_attention_mask": batch["attention_mask"]}
-        return {**batch, **prompt, "labels": ids}
+    columns = {
+        "prompt": tokenizer.batch_decode(prompts),
+        "privileged_context": [ADVICE] * len(prompts),
+    }
+    data = {
+        "train_dataset": Dataset.from_dict(columns),
+        "processing_class": tokenizer,
+    }
 
     def reward(**_):
         return RIGHT * len(prompts)
@@ -153,13 +152,16 @@ def trl_steps(folder, prompts, cfg):
     quiet = contextlib.redirect_stdout(io.StringIO())
     with tempfile.TemporaryDirectory() as out, quiet:
         common = TRL_CONFIG | {"output_dir": out, "max_steps": cfg.steps}
-        # On-policy distillation from the base itself.
-        gkd = GKDConfig(
+        common["max_completion_length"] = cfg.new_tokens
+        # One attempt a prompt. The teacher's prompt has the advice at its end.
+        sdft = SDFTConfig(
             **common,
             per_device_train_batch_size=len(prompts),
-            lmbda=1.0,
-            beta=0.0,
-            max_new_tokens=cfg.new_tokens,
+            num_generations=1,
+            teacher_model_kind="ema",
+            teacher_update_rate=0.1,
+            distillation_alpha=0.0,  # forward KL
+            distillation_topk=25,
         )
         # Groups of attempts with the stub verdicts as reward.
         grpo = GRPOConfig(
@@ -167,10 +169,9 @@ def trl_steps(folder, prompts, cfg):
             per_device_train_batch_size=len(RIGHT) * len(prompts),
             num_generations=len(RIGHT),
             beta=0.001,
-            max_completion_length=cfg.new_tokens,
         )
         return {
-            "fd": best_step(GKDTrainer, load(), load(), gkd, collate, **data),
+            "fd": best_step(SDFTTrainer, load(), sdft, **data),
             "grpo": best_step(GRPOTrainer, load(), reward, grpo, **data),
         }
 
@@ -191,7 +192,7 @@ def tiny(cfg):
         return
 
     print(f"\n{'':14}{'TRL s/step':>12}{'TRL / fd_mini':>16}")
-    for algo, name in {"fd": "GKDTrainer", "grpo": "GRPOTrainer"}.items():
+    for algo, name in {"fd": "SDFTTrainer", "grpo": "GRPOTrainer"}.items():
         print(f"{name:14}{theirs[algo]:12.2f}{theirs[algo] / mine[algo]:16.2f}")
 
 
