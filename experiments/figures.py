@@ -81,9 +81,9 @@ def section(name, experiment, rows, runs):
 
     known = set(zip(rows.arm, rows.seed))
     missing = [arm for arm, seed in experiment["runs"] if (arm, seed) not in known]
-    if missing and "columns" in experiment:
-        text += "\nWhere a cell is empty, nothing was run yet.\n"
-    elif missing:
+    if "columns" in experiment:
+        text += "\nWhere a cell is empty, nothing was run.\n"
+    if missing:
         counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
         text += f"\nNot run yet: {', '.join(counts)}.\n"
     minutes = runs.seconds.sum() / 60
@@ -149,7 +149,10 @@ def main(cfg):
     out, remark = Path("experiments"), ""
     if cfg.quick:
         out = Path(cfg.out)
-        remark = "\nOne seed and few steps (QUICK): a look, no evidence.\n"
+        remark = "\nOne seed and few steps (QUICK): a look, no evidence. What came out of all of \
+them: experiments/README.md.\n"
+        for entry in known.values():
+            entry["found"] = ""
     write(out, known, names, remark)
     print(f"{out}/README.md, results.csv, runs.csv and figures/ written", *failures, sep="\n")
     return failures

@@ -21,10 +21,11 @@ def experiments(quick, out):
     for name, entry in PLAN.items():
         runs = {}
         for arm, text, tests in arms_of(entry, flags, quick):
-            often = any(fnmatch(arm, pattern) for pattern in entry.get("three_seeds", ["*"]))
+            often = matches(arm, entry.get("three_seeds", ["*"]))
             seeds = entry.get("seeds", [0, 1, 2])
             for seed in seeds if often and not quick else seeds[:1]:
-                run = make_run(Path(out, name, f"{arm}_s{seed}"), text, tests, seed, runs)
+                folder = Path(out, name, f"{arm}_s{seed}")
+                run = make_run(folder, text, tests, seed, runs, entry.get("pace", 1))
                 runs[arm, seed] = shared.setdefault(run.train or run.tests, run)
         found[name] = entry | {"runs": runs}
     return found
@@ -44,8 +45,14 @@ def arms_of(entry, flags, quick):
             if arm in seen or (quick and arm not in entry.get("quick", [arm])):
                 continue
             seen.add(arm)
+            if matches(arm, entry.get("left_out", [])):
+                continue
             ends = {end: expand(words, known) for end, words in tests.items()}
             yield arm, expand(text, known), ends
+
+
+def matches(arm, patterns):
+    return any(fnmatch(arm, pattern) for pattern in patterns)
 
 
 def expand(text, flags):
@@ -54,7 +61,7 @@ def expand(text, flags):
     return text
 
 
-def make_run(folder, text, tests, seed, runs):
+def make_run(folder, text, tests, seed, runs, pace):
     """An arm that ends in @ARM starts from that arm's run; one that begins with `base` is no
     training, and its tests get the rest."""
     words = with_script("train.py", text)
@@ -72,7 +79,7 @@ def make_run(folder, text, tests, seed, runs):
     for name, test in tests.items():
         if name != "base" or subject:
             ends.append((name, (*with_script("eval.py", test), *subject, *seeded)))
-    return Run(folder, tuple(words), tuple(ends), after)
+    return Run(folder, tuple(words), tuple(ends), after, pace=pace)
 
 
 def with_script(usual, text):

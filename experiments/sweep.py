@@ -41,7 +41,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 CODE = "train.py eval.py fd_mini.py feedback.py lean_env.py lean extras toy data"
 COUNTED = (".py", ".json", ".jsonl", ".safetensors")
 # The tiny prover's, with one thread: for the estimate of how long it takes.
-SECONDS = {"fd": 1.4, "grpo": 2.5, "sft": 0.5}
+SECONDS = {"fd": 1.4, "grpo": 2.2, "sft": 0.5}
 PARSING = threading.Lock()  # in Python 3.11 two threads at once break each other's parse
 children: set[subprocess.Popen] = set()
 
@@ -57,6 +57,7 @@ class Run:
     tests: tuple = ()
     after: "Run | None" = None  # the run that it starts from
     code: str = "."  # folder of the scripts
+    pace: float = 1  # how many times the tiny prover's seconds a step takes
 
     @property
     def key(self):
@@ -84,7 +85,7 @@ class Run:
         """Seconds, roughly."""
         given = dict(zip(self.train, self.train[1:]))
         steps = int(given.get("--steps", 60)) if self.train else 0
-        return 25 + steps * SECONDS[given.get("--algo", "fd")]
+        return 35 + self.pace * steps * SECONDS[given.get("--algo", "fd")]
 
 
 def digest(path):

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -96,10 +97,9 @@ class Kept:
 
 
 def row_of(rollout):
-    """A rollout as JSON, without its theorem."""
-    row = vars(rollout) | {"verdict": vars(rollout.verdict)}
-    del row["theorem"]
-    return row
+    """A rollout as JSON, without its theorem and without what tool mode adds."""
+    row = {field.name: getattr(rollout, field.name) for field in fields(Rollout)[1:]}
+    return row | {"verdict": vars(rollout.verdict)}
 
 
 def rollout_of(theorem, row):

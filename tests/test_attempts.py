@@ -33,10 +33,13 @@ def same(a, b):
     return json.dumps(without_clock(a), sort_keys=True) == json.dumps(without_clock(b), sort_keys=True)
 
 
-@pytest.fixture(scope="module", params=["", "tutor"])
+KINDS = [{}, {"feedback": "tutor"}, {"model": "tiny-tools", "tools": True, "max_new_tokens": 80}]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=["plain", "told", "with tools"])
 def whole(request, few, tmp_path_factory):
     """An evaluation that nothing happened to, with its settings."""
-    settings = dict(model="tiny", data=few, samples=3, feedback=request.param, max_new_tokens=24)
+    settings = dict(model="tiny", data=few, samples=3, max_new_tokens=24) | request.param
     out = tmp_path_factory.mktemp("whole")
     results = evaluation.main(Config(out=str(out), **settings))
     assert not (out / "attempts.jsonl").exists()
@@ -45,7 +48,7 @@ def whole(request, few, tmp_path_factory):
 
 def test_what_was_judged_before_a_stop_is_not_made_again_and_the_end_is_the_same(tmp_path, whole, monkeypatch):
     settings, results = whole
-    per_sample = 2 if settings["feedback"] else 1
+    per_sample = 2 if "feedback" in settings else 1
     real = evaluation.roll_out
     calls = []
 
