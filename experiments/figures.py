@@ -1,7 +1,7 @@
 """The comparisons of the paper at toy scale and beyond it, from nothing: runs, results, README.md.
 
     make figures QUICK=1  # one seed, few steps, out/figures_quick: at most 20 minutes on 2 cores
-    make figures          # all of it, resumable; says first how long
+    make figures          # all of it but const_real, resumable; says first how long
     python -m experiments.figures --only ema tail  # these alone; what is committed of others stays
 
 An experiment is an entry of plan.toml: arms, each a few flags over train.py. Try it: change a line
@@ -9,9 +9,11 @@ there and run it again. experiments/sweep.py runs the runs, and is the tool for 
 """
 
 import itertools
+import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import tyro
 
 from experiments import pictures, results
 from experiments.plan import experiments
-from experiments.sweep import PANELS, execute_all
+from experiments.sweep import ALONE, PANELS, execute_all
 from extras.flags import at_least_one
 from extras.runs import replace_text
 from extras.stops import in_one_line
@@ -86,8 +88,12 @@ def section(name, experiment, rows, runs):
     if missing:
         counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
         text += f"\nNot run yet: {', '.join(counts)}.\n"
+    more = [arm for arm in dict.fromkeys(rows.arm) if arm not in arms]
+    if more:
+        text += f"\nRun once, and no longer in plan.toml: {', '.join(more)}.\n"
     minutes = runs.seconds.sum() / 60
-    text += f"\n`python -m experiments.figures --only {name}` · {len(runs)} runs, "
+    needs = f", after {experiment['needs']}" if "needs" in experiment else ""
+    text += f"\n`python -m experiments.figures --only {name}`{needs} · {len(runs)} runs, "
     return text + f"{minutes:.0f} minutes · commit {', '.join(sorted(set(runs.commit)))}\n"
 
 
@@ -115,16 +121,23 @@ def write(out, known, names, remark=""):
     replace_text(out / "README.md", text)
 
 
-def make_bases(runs):
+def make_bases(runs, jobs):
     """What lies in out/bases is made by its name. RuntimeError where that fails."""
     wanted = set()
     for run in runs:
         wanted |= {*run.train, *itertools.chain(*dict(run.tests).values())}
-    for path in sorted(wanted):
-        if path.startswith("out/bases/") and not Path(path).exists():
-            print(f"making {path}", flush=True)
-            words = [sys.executable, "-m", "experiments.bases", Path(path).name]
-            if subprocess.run(words).returncode:
+    paths = [path for path in sorted(wanted) if path.startswith("out/bases/")]
+    paths = [path for path in paths if not Path(path).exists()]
+
+    def make(path):
+        words = [sys.executable, "-m", "experiments.bases", Path(path).name]
+        return subprocess.run(words, env=os.environ | ALONE).returncode
+
+    if paths:
+        print(f"first {', '.join(paths)}: a prover takes 5 to 20 minutes", flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        for path, code in zip(paths, pool.map(make, paths)):
+            if code:
                 raise RuntimeError(f"{path} could not be made")
 
 
@@ -135,7 +148,8 @@ def main(cfg):
     at_least_one(jobs=cfg.jobs)
 
     known = experiments(cfg.quick, cfg.out)
-    names = list(cfg.only or known)
+    usual = [name for name, entry in known.items() if "needs" not in entry]
+    names = list(cfg.only or usual)
     unknown = set(names) - known.keys()
     if unknown:
         raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(known)}")
@@ -144,7 +158,7 @@ def main(cfg):
     # What others start from is first, and is run even where --only leaves it out.
     stems = [run.after for run in asked if run.after]
     runs = list(dict.fromkeys(stems + asked))
-    make_bases([run for run in runs if run.state != "done"])
+    make_bases([run for run in runs if run.state != "done"], cfg.jobs)
     failures = execute_all(runs, cfg.jobs)
     out, remark = Path("experiments"), ""
     if cfg.quick:

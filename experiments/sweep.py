@@ -85,7 +85,12 @@ class Run:
         """Seconds, roughly."""
         given = dict(zip(self.train, self.train[1:]))
         steps = int(given.get("--steps", 60)) if self.train else 0
-        return 35 + self.pace * steps * SECONDS[given.get("--algo", "fd")]
+        seconds = 15 + self.pace * steps * SECONDS[given.get("--algo", "fd")]
+        every = int(given.get("--eval-every", 10))
+        attempts = 128 * (1 + steps // every) if every else 0
+        for _, test in self.tests:
+            attempts += 256 * int(dict(zip(test, test[1:])).get("--samples", 4))
+        return seconds + attempts / 70
 
 
 def digest(path):
