@@ -70,8 +70,6 @@ def section(name, experiment, rows, runs):
     text = f"\n## {name}\n\n**{texts['question']}** {texts['setting']}\n\n"
     text += f"![{name}](figures/{name}.png)\n\n"
     arms = list(dict.fromkeys(arm for arm, _ in experiment["runs"]))
-    places = {arm: place for place, arm in enumerate(arms)}
-    rows = rows.sort_values("arm", key=lambda names: names.map(places), kind="stable")
     against = experiment.get("against", arms[0])
     if "columns" in experiment:
         text += results.grid(rows, runs, experiment["columns"], against)
@@ -115,6 +113,11 @@ def write(out, known, names, remark=""):
     for name, experiment in known.items():
         its_rows, its_runs = rows[rows.experiment == name], runs[runs.experiment == name]
         if len(its_rows):
+            # In the order of the plan; arms that it no longer has come last.
+            places = {arm: place for place, (arm, _) in enumerate(experiment["runs"])}
+            its_rows = its_rows.sort_values(
+                "arm", key=lambda names: names.map(places), kind="stable"
+            )
             panels = experiment.get("panels", PANELS)
             pictures.draw(its_rows, panels, out / "figures" / f"{name}.png")
             text += section(name, experiment, its_rows, its_runs)
