@@ -103,6 +103,7 @@ def write(out, known, names, remark=""):
         results.collect(out, name, known[name]["runs"], split)
 
     rows, runs = results.load(out)
+    known = {name: entry for name, entry in known.items() if entry["runs"]}
     done = set(rows.experiment)
     text = HEAD + "".join(
         f"- [{name}](#{name}): {' '.join(experiment['question'].split())}\n"
