@@ -9,11 +9,9 @@ there and run it again. experiments/sweep.py runs the runs, and is the tool for 
 """
 
 import itertools
-import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ import tyro
 
 from experiments import pictures, results
 from experiments.plan import experiments
-from experiments.sweep import ALONE, PANELS, execute_all
+from experiments.sweep import PANELS, execute_all
 from extras.flags import at_least_one
 from extras.runs import replace_text
 from extras.stops import in_one_line
@@ -86,9 +84,6 @@ def section(name, experiment, rows, runs):
     if missing:
         counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
         text += f"\nNot run yet: {', '.join(counts)}.\n"
-    more = [arm for arm in dict.fromkeys(rows.arm) if arm not in arms]
-    if more:
-        text += f"\nRun once, and no longer in plan.toml: {', '.join(more)}.\n"
     minutes = runs.seconds.sum() / 60
     needs = f", after {experiment['needs']}" if "needs" in experiment else ""
     text += f"\n`python -m experiments.figures --only {name}`{needs} · {len(runs)} runs, "
@@ -125,23 +120,16 @@ def write(out, known, names, remark=""):
     replace_text(out / "README.md", text)
 
 
-def make_bases(runs, jobs):
+def make_bases(runs):
     """What lies in out/bases is made by its name. RuntimeError where that fails."""
     wanted = set()
     for run in runs:
         wanted |= {*run.train, *itertools.chain(*dict(run.tests).values())}
-    paths = [path for path in sorted(wanted) if path.startswith("out/bases/")]
-    paths = [path for path in paths if not Path(path).exists()]
-
-    def make(path):
-        words = [sys.executable, "-m", "experiments.bases", Path(path).name]
-        return subprocess.run(words, env=os.environ | ALONE).returncode
-
-    if paths:
-        print(f"first {', '.join(paths)}: a prover takes 5 to 20 minutes", flush=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        for path, code in zip(paths, pool.map(make, paths)):
-            if code:
+    for path in sorted(wanted):
+        if path.startswith("out/bases/") and not Path(path).exists():
+            print(f"making {path}", flush=True)
+            words = [sys.executable, "-m", "experiments.bases", Path(path).name]
+            if subprocess.run(words).returncode:
                 raise RuntimeError(f"{path} could not be made")
 
 
@@ -162,7 +150,7 @@ def main(cfg):
     # What others start from is first, and is run even where --only leaves it out.
     stems = [run.after for run in asked if run.after]
     runs = list(dict.fromkeys(stems + asked))
-    make_bases([run for run in runs if run.state != "done"], cfg.jobs)
+    make_bases([run for run in runs if run.state != "done"])
     failures = execute_all(runs, cfg.jobs)
     out, remark = Path("experiments"), ""
     if cfg.quick:
