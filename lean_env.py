@@ -217,16 +217,16 @@ class LeanEnv:
     "kimina:URL" (a server) or "dojo:REPO@COMMIT". project: a Lake project's folder, used
     through `lake env lean`. header: the text before each theorem (None: nothing, or `import
     Mathlib` where there is one). timeout: seconds for one proof alone. memory_gb: per process,
-    16 more for a project, whose mapped .olean files count. workers: processes at a time (None:
-    as many as there are cores and memory for). Raises SystemExit, one line with advice."""
+    16 more for a project, whose mapped .olean files count. workers: processes at a time. Raises
+    SystemExit, one line with advice."""
 
     def __init__(
-        self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=None
+        self, lean="auto", project=None, header=None, timeout=60.0, memory_gb=4.0, workers=2
     ):
         self.timeout = timeout
+        self.workers = workers
         self.batch = 128  # jobs in one process at most
         self.memory = int(memory_gb * 2**30)
-        self.workers = workers or process.how_many(self.memory)
         connect(self, lean, project, header)
         self.try_out()
 

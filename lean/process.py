@@ -59,13 +59,6 @@ def run(argv, cwd, env, seconds, memory):
     return None if took > seconds else code, *texts, took
 
 
-def how_many(memory):
-    """Processes that this machine may run at a time: one for each core, up to eight, while there
-    are so many bytes of memory for each."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(8, os.cpu_count() or 1, total // memory))
-
-
 def side_by_side(function, batches, workers):
     """function(batch) of each, in order, `workers` at a time; a bar on a terminal. Ctrl-C waits
     for the running ones only."""

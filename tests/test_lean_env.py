@@ -605,11 +605,3 @@ def test_native_names_are_found_by_leans_rule():
     assert mangle("Lean.Parser.Tactic.rwSeq") == "l_Lean_Parser_Tactic_rwSeq"
     assert mangle("term_∧_") == "l_term___u2227__"
     assert mangle("Lean.Parser.Tactic.tactic_<;>_") == "l_Lean_Parser_Tactic_tactic___x3c_x3b_x3e__"
-
-
-@pytest.mark.parametrize("cores, gigabytes, expected", [(2, 23, 2), (8, 64, 8), (64, 1000, 8), (16, 15, 3), (None, 23, 1), (4, 2, 1)])
-def test_as_many_processes_run_as_there_are_cores_and_memory_for_but_eight_at_most(monkeypatch, fake, cores, gigabytes, expected):
-    sizes = {"SC_PHYS_PAGES": gigabytes * 2**18, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    assert fake().workers == expected and fake(workers=5).workers == 5
