@@ -87,7 +87,7 @@ class Run:
         steps = int(given.get("--steps", 60)) if self.train else 0
         seconds = 15 + self.pace * steps * SECONDS[given.get("--algo", "fd")]
         every = int(given.get("--eval-every", 10))
-        attempts = 128 * (1 + steps // every) if every else 0
+        attempts = 128 * (1 + steps // every) if self.train and every else 0
         for _, test in self.tests:
             attempts += 256 * int(dict(zip(test, test[1:])).get("--samples", 4))
         return seconds + attempts / 70

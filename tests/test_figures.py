@@ -328,6 +328,8 @@ def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
             assert quick or (against in methods if methods else against in arms)
         if quick:
             assert sum(run.cost for run in set(runs)) / 2 < 20 * 60
+    assert ("grpo_over_sft_1e-3_one", 0) in known["sparse"]["runs"]
+    assert ("grpo_over_sft_2e-2_one", 0) not in known["sparse"]["runs"], "left_out"
     assert known["sources"]["runs"]["tutor", 0] is known["main"]["runs"]["fd_40", 0], "one run"
     over = known["sparse"]["runs"]["grpo_over_fd_1e-4_two", 2]
     assert over.after is known["sparse"]["runs"]["stem_1e-4_two", 2]
@@ -344,6 +346,33 @@ def test_the_page_is_what_the_committed_numbers_say(tmp_path, monkeypatch):
     for name in plan.PLAN:
         picture = ROOT / "experiments" / "figures" / f"{name}.png"
         assert picture.is_file() == (f"\n## {name}\n" in committed)
+
+
+def test_numbers_of_experiments_that_a_quick_run_does_not_have_stay_out_of_its_page(tmp_path, monkeypatch):
+    for name in results.FILES:
+        (tmp_path / name).write_bytes((ROOT / "experiments" / name).read_bytes())
+    monkeypatch.setattr(pictures, "draw", lambda *_: None)
+    figures.write(tmp_path, plan.experiments(True, "nowhere"), [])
+    page = (tmp_path / "README.md").read_text()
+    assert "## main" in page and "- [main]" in page and "## lr" not in page and "- [lr]" not in page
+
+
+def test_what_needs_more_than_a_plain_set_up_is_run_by_name_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(figures, "execute_all", lambda runs, jobs: asked.append({run.folder.parts[-2] for run in runs}) or [])
+    monkeypatch.setattr(figures, "make_bases", lambda runs: None)
+    monkeypatch.setattr(figures, "write", lambda *_: None)
+    monkeypatch.setattr(figures.signal, "signal", lambda *_: None)
+    figures.main(figures.Config())
+    figures.main(figures.Config(only=("const_real",)))
+    assert asked[0] >= {"main", "long"} and "const_real" not in asked[0] and asked[1] == {"const_real"}
+
+
+def test_an_estimate_counts_steps_evaluations_and_attempts_at_the_end():
+    train = ("train.py", "--algo", "grpo", "--steps", "20", "--eval-every", "5")
+    run = sweep.Run(Path("x"), train, (("", ("eval.py", "--samples", "2")),), pace=3)
+    assert run.cost == pytest.approx(15 + 3 * 20 * 2.2 + (5 * 128 + 2 * 256) / 70)
+    assert sweep.Run(Path("x"), (), (("", ("eval.py",)),)).cost == pytest.approx(15 + 4 * 256 / 70)
 
 
 def test_theorems_of_another_hand_say_the_same_and_those_left_out_are(tmp_path, monkeypatch):
