@@ -281,6 +281,7 @@ def main(cfg: Config) -> dict:
         )
         result["seconds"] = time.perf_counter() - clock
         results[subject.label] = result | dict(data=cfg.data, split=cfg.split)
+        del subject, attempt, source  # a card has room for one policy
     report(results, cfg, KS)
     kept.finish()
     return results

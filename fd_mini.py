@@ -249,7 +249,10 @@ class Policy:
         self.name = str(TINY) if model == "tiny" else model
         self.rank = rank
         self.four_bit = quantize == "nf4"
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            # By its number: threads read the weights, and have a current card of their own.
+            self.device = torch.device("cuda", torch.cuda.current_device())
         self.load_base()
         self.add_adapters(seed)
         self.make_roles()

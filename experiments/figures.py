@@ -29,9 +29,9 @@ HEAD = """\
 
 Written by `python -m experiments.figures` from plan.toml, results.csv and runs.csv. Numbers are \
 of the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
-covers seeds and theorems (both drawn again); with a *, where it is not known which theorems were \
-proved, seeds alone (Student's t), as intervals of other numbers and bands do; one seed has none, \
-and curves of two have no band. Entropy and KL are nats a token, lengths are tokens. A point of a \
+covers seeds and theorems (both drawn again); with a †, of one seed, theorems alone; with a *, where \
+it is not known which theorems were proved, seeds alone (Student's t), as intervals of other numbers \
+and bands do, which one seed has not; curves of two have no band. Entropy and KL are nats a token, lengths are tokens. A point of a \
 validation curve is one attempt at each of 128 theorems (standard error 0.04); entropy in training \
 is over the tokens learnt from. Unless a section says otherwise a run has 40 steps on the whole \
 toy, of FD with 64 theorems a step, the tutor, alpha 0.9, K = 25 and `drop`; plan.toml has the \
@@ -73,6 +73,8 @@ def section(name, experiment, rows, runs):
         text += results.grid(rows, runs, experiment["columns"], against)
     else:
         text += results.table(rows, runs, against)
+    for arm, reason in experiment.get("without", {}).items():
+        text += f"| {arm} | {reason} |\n"
     for key, opening in TEXTS.items():
         if opening is not None and texts[key]:
             text += f"\n{opening}{texts[key]}\n"
@@ -121,7 +123,8 @@ def write(out, known, names, remark=""):
 
 
 def make_bases(runs):
-    """What lies in out/bases is made by its name. RuntimeError where that fails."""
+    """What lies in out/bases is made by its name, but for what is there already: delete that after
+    a change of bases.py. RuntimeError where it fails."""
     wanted = set()
     for run in runs:
         wanted |= {*run.train, *itertools.chain(*dict(run.tests).values())}
@@ -149,7 +152,7 @@ def main(cfg):
     asked = [run for name in names for run in known[name]["runs"].values()]
     # What others start from is first, and is run even where --only leaves it out.
     stems = [run.after for run in asked if run.after]
-    runs = list(dict.fromkeys(stems + asked))
+    runs = stems + asked
     make_bases([run for run in runs if run.state != "done"])
     failures = execute_all(runs, cfg.jobs)
     out, remark = Path("experiments"), ""

@@ -2,10 +2,10 @@
 
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
 with its 95 % band where there are three. X is `rate`: the end of Y over the number that arms end
-in, fd_1e-3, a line for each beginning. X is `base`: means over p_reference of the base that an arm starts from, base_REST
-of fd_REST, a line for each last word of REST. X is another number of the end: a point an arm.
-Colours are colour-blind safe, and marks tell arms apart without them. Where curves lie on each
-other, those above are thinner.
+in, fd_1e-3, a line for each beginning. X is `base_WORD`: the end of arms whose names end in WORD
+over p_reference of the base that each starts from, base_REST of fd_REST. X is another number of the
+end: a point an arm. Colours are colour-blind safe, and marks tell arms apart without them. Where
+curves lie on each other, those above are thinner.
 """
 
 import itertools
@@ -25,6 +25,7 @@ TITLES = {
     "train_length": "length (tokens)",
     "train_kl": "KL(teacher ‖ student), nats",
     "train_teacher_mass": "teacher's mass on its top K",
+    "train_grad_norm": "norm of the gradient",
     "train_called": "share of attempts that call a tool",
     "step": "optimiser step",
     "samples": "attempts (sft: proofs read)",
@@ -32,37 +33,44 @@ TITLES = {
     "rate": "learning rate",
     "final_valid_pass@1": "pass@1, validation, at the end",
     "final_valid_entropy": "entropy, validation, at the end",
-    "base": "the base's probability of a reference proof",
+    "base_one": "the base's probability of a reference proof: one word",
+    "base_two": "the base's probability of a reference proof: two words",
     "told_pass@1": "pass@1 with feedback, of what is not trained",
     "attempts_to_half": "attempts to half of the last pass@1",
     "measure_kl_base": "KL from the base (nats a token)",
 }
-# These have their look in every picture, under other names, too; the rest takes what is left.
-FIRST = "base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse".split()
-SAME = {"truth": "fd_truth", "reverse": "fd_reverse"}
+# These have their look in every picture, under other names, too. The rest takes what is left.
+FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse fd_bare
+    bucket frozen be_concise lean k5_drop k5_bucket""".split()
+SAME = {"truth": "fd_truth", "reverse": "fd_reverse", "1": "frozen", "bucket_25": "bucket"}
+SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket"}
 SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
 COLOURS = "#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #8B4513 #5E3C99".split()
-MARKS = "o s D ^ v P X".split()
+MARKS = "o s D ^ v P X * p < > h".split()
 
 
 def look(arms):
-    """What seaborn needs to draw each arm: {"palette": ..., "markers": ...}"""
+    """What seaborn needs to draw each arm: {"palette": ..., "markers": ...}
+
+    Place n has colour n of 10 and mark n of 12: no two of 60 places have both in common."""
     names = {arm: SAME.get(arm, arm) for arm in arms}
-    free = [i for i, _ in enumerate(COLOURS) if i >= len(FIRST) or FIRST[i] not in names.values()]
-    others = [arm for arm, name in names.items() if name not in FIRST]
-    places = dict(zip(others, itertools.cycle(free[::-1])))
-    places |= {arm: FIRST.index(name) for arm, name in names.items() if name in FIRST}
-    colours = {arm: COLOURS[places[arm]] for arm in names}
+    places = {arm: FIRST.index(name) for arm, name in names.items() if name in FIRST}
+    others = [arm for arm in names if arm not in places]
+    free = range(len(FIRST), 60)
+    taken = {place % len(COLOURS) for place in places.values()}
+    unseen = [place for place in free if place % len(COLOURS) not in taken]
+    places |= dict(zip(others, itertools.cycle(unseen or free)))
+    colours = {arm: COLOURS[places[arm] % len(COLOURS)] for arm in names}
     marks = {arm: MARKS[places[arm] % len(MARKS)] for arm in names}
     return {"palette": colours, "markers": marks}
 
 
 def curve(rows, metric, clock):
-    """Seeds have their own seconds: a point stands at the mean of them. fd_20 beside fd is left
-    out: it says the same up to there."""
+    """Seeds have their own seconds: a point stands at the mean of them. An arm that is another with
+    a number behind it (fd_20, grpo_over_fd_40) is left out: too many curves hide each other."""
     stems = rows.arm.str.replace(r"_\d+$", "", regex=True)
-    repeats = (stems != rows.arm) & stems.isin(rows.arm)
-    data = rows[(rows.metric == metric) & ~repeats].copy()
+    variants = (stems != rows.arm) & stems.isin(rows.arm)
+    data = rows[(rows.metric == metric) & ~variants].copy()
     data[clock] = data.groupby(["arm", "step"])[clock].transform("mean")
     return data
 
@@ -74,15 +82,22 @@ def over_rate(rows, metric, _):
     return data
 
 
-def over_base(rows, metric, _):
+def over_base(rows, metric, x):
+    """Where some seeds of an arm have no such number, it has no point."""
+    word = x.removeprefix("base_")
     data = ends(rows, metric)
+    complete = data.groupby("arm").seed.transform("size") == data.arm.map(seeds_of(rows))
+    wanted = data.arm.str.endswith(word) & ~data.arm.str.startswith("stem")
+    data = data[complete & wanted].copy()
     split = data.arm.str.extract(DIALS)
-    bases = ends(rows, "base_p_reference").groupby("arm").value.mean()
-    data["base"] = ("base_" + split[1]).map(bases)
+    chances = ends(rows, "base_p_reference").groupby("arm").value.mean()
+    data[x] = ("base_" + split[1]).map(chances)
     data["arm"] = split[0]
-    data["kind"] = split[1].str.replace(r".*_", "", regex=True)
-    data = data[~data.arm.str.startswith("stem")]
-    return data.groupby(["arm", "base", "kind"], sort=False).value.mean().reset_index()
+    return data
+
+
+def seeds_of(rows):
+    return rows.groupby("arm").seed.nunique()
 
 
 def over_end(rows, metric, other):
@@ -118,7 +133,7 @@ def thin_out(lines, palette):
 
 
 CLOCKS = dict.fromkeys(("step", "samples", "seconds"), curve)
-KINDS = CLOCKS | {"rate": over_rate, "base": over_base}
+KINDS = CLOCKS | {"rate": over_rate, "base_one": over_base, "base_two": over_base}
 
 
 def draw(rows, panels, path):
@@ -135,10 +150,9 @@ def draw(rows, panels, path):
         shown = [KINDS.get(x, over_end)(rows, metric, x) for metric, x in names]
         looks = look(dict.fromkeys(pd.concat(shown).arm))
         for axis, (metric, x), data in zip(axes, names, shown):
-            if "kind" in data:  # a line for each kind of theorem
-                style = {"units": "kind", "estimator": None}
-            else:
-                style = {"errorbar": band, "err_kws": {"alpha": 0.15}}
+            errors = {"err_kws": {"alpha": 0.15}}
+            if x.startswith("base_"):  # between two bases there is no band
+                errors = {"err_style": "bars"}
             sns.lineplot(
                 data,
                 x=x,
@@ -146,14 +160,15 @@ def draw(rows, panels, path):
                 hue="arm",
                 style="arm",
                 dashes=False,
+                errorbar=band,
                 ax=axis,
                 **looks,
-                **style,
+                **errors,
             )
             axis.set(xlabel=TITLES.get(x, x), ylabel="", title=TITLES.get(metric, metric))
             thin_out(axis.lines, looks["palette"])
             axis.margins(x=0.02)
-            if x in ("rate", "base"):
+            if x == "rate" or x.startswith("base_"):
                 axis.set_xscale("log")
             if metric != "train_teacher_mass":  # that one stays far from 0
                 axis.set_ylim(bottom=0)

@@ -20,7 +20,7 @@ FILES = {
     "runs.csv": "experiment arm seed commit seconds tries proved".split(),
 }
 # Of log.jsonl, as train_... in results.csv.
-CURVES = "pass entropy kl length teacher_mass called".split()
+CURVES = "pass entropy kl length teacher_mass grad_norm called".split()
 # Of valid.jsonl, as valid_...
 VALID = ["pass@1", "entropy"]
 # Of a run's end.
@@ -103,6 +103,18 @@ def end_of(run):
     return end
 
 
+def attempts_to(wanted, run):
+    """Attempts until pass@1 on validation was so high, in this run or before, where it starts."""
+    if run is None:
+        return None
+    before = attempts_to(wanted, run.after)
+    if before is not None:
+        return before
+    rows = read_lines(run.folder / "valid.jsonl")
+    steps = [row["step"] for row in rows if row["pass@1"] >= wanted]
+    return clock(run).samples[steps[0]] if steps else None
+
+
 def numbers_of(run, end, split):
     """The lines of results.csv of a run, without its key: curves of about 15 points, each the mean
     of the steps up to it, validations, and the end on `split`."""
@@ -123,10 +135,8 @@ def numbers_of(run, end, split):
         valid = valid.set_index("step")[VALID]
         tables.append(valid.add_prefix("valid_"))
         ends_at = valid["pass@1"].iloc[-1]
-        is_half = valid["pass@1"] >= ends_at / 2
-        half = valid.index[is_half][0]
         if ends_at >= 0.1:
-            needed = {"attempts_to_half": places.samples[half]}
+            needed = {"attempts_to_half": attempts_to(ends_at / 2, run)}
             tables.append(pd.DataFrame(needed, [last]))
     long = pd.concat(tables)
     long = long.melt(var_name="metric", ignore_index=False)
@@ -186,8 +196,8 @@ def table(rows, runs, against):
         for name in dict.fromkeys([passes[0], passes[-1], *others]):
             head = name.removeprefix("final_valid_")
             known = None
-            if head.startswith("pass@"):
-                known = scores(runs, arm, int(head[5:]))
+            if "pass@" in head:  # of told_pass@1 it is not known which theorems were proved
+                known = scores(runs, arm, int(head[5:])) if head.startswith("pass@") else {}
             line[head] = cell(values[name], known)
         line[f"pass@1 − {against}'s"] = difference(runs, arm, against)
         line["seeds"] = len(values)
@@ -229,11 +239,13 @@ def markdown(lines):
 
 
 def cell(values, known=None):
-    """Mean and interval. known: {seed: scores}; with a * where these are missing."""
+    """Mean and interval. known: {seed: scores}; with a * where these are missing, with a † where
+    they are of one seed."""
     low, high = over_both(list(known.values())) if known else over_seeds(values)
     text = f"{values.mean():.3f}"
     if low < high:
-        text += f" [{low:.3f}, {high:.3f}]" + ("*" if known == {} else "")
+        mark = "†" if len(values) == 1 else "*" if known == {} else ""
+        text += f" [{low:.3f}, {high:.3f}]{mark}"
     return text
 
 

@@ -65,9 +65,16 @@ class Run:
         words = [*self.train]
         for name, test in self.tests:
             words += ["|", name, *test]
-        files = [digest(path) for path in map(Path, words) if path.is_file()]
+        files = [digest(path) for word in words for path in self.read(Path(word))]
         key = " ".join([shlex.join(words), code_digest(self.code), *files])
         return f"{key} after {self.after.key}" if self.after else key
+
+    def read(self, path):
+        """The files that a word of a command stands for: data, or the weights in a folder. What
+        the run before this one leaves is not among them: its key says more."""
+        if self.after and path == self.after.folder:
+            return []
+        return [path] if path.is_file() else sorted(path.glob("**/*.safetensors"))
 
     @property
     def state(self):
@@ -183,6 +190,7 @@ def execute_all(runs, jobs):
     """Every run, `jobs` side by side; a failure does not stop the others. -> the failures.
     Ctrl-C stops all of them after their step. In `runs` what others start from comes before them.
     """
+    runs = list(dict.fromkeys(runs))  # what comes twice would wait for itself
     rest = [run for run in runs if run.state != "done"]
     minutes = sum(run.cost for run in rest) / jobs / 60
     print(

@@ -30,9 +30,14 @@ from extras.slots import Slots
 CARDS = ("/proc/driver/nvidia", "/dev/dxg")  # Linux, and Linux inside Windows
 
 
+def has_card():
+    """Is there a card, whether torch can use it or not?"""
+    return any(Path(name).exists() for name in CARDS)
+
+
 def why_none():
     """Why torch finds no CUDA device, to follow "needs a CUDA device, and"."""
-    if not any(Path(name).exists() for name in CARDS):
+    if not has_card():
         return "there is none"
     if torch.version.cuda is None:
         return "this torch is built for CPUs (there is a card: install torch's CUDA build)"
@@ -108,15 +113,18 @@ class Graphs(Slots):
 
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads (a progress bar, a server's answer) may do what they like meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                out = super().run(*shape)
+            # A capture that fails leaves its own stream current: the outer block takes it back.
+            with torch.cuda.stream(torch.cuda.current_stream()):
+                # Other threads (a progress bar, a server's answer) may do what they like.
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    out = super().run(*shape)
             self.graphs[shape] = graph, out
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             Graphs.capture = False
-            reason = str(error).splitlines()[0]
+            # Ending such a capture fails as well; what failed first says why.
+            reason = str(error.__context__ or error).splitlines()[0]
             warnings.warn(f"no CUDA graphs for this model ({reason}): sampling is slower")
 
 

@@ -156,8 +156,9 @@ def step(cfg, policy, rows):
     What is trained on is the last micro-batch: it finds the gradients of those before. Imitation
     is taken for FD, which does more.
     """
-    new = cfg.max_new_tokens
-    prompt = min(PROMPT, policy.max_positions - new)
+    longest = min(policy.max_positions, cfg.max_new_tokens + PROMPT)
+    prompt = min(PROMPT, longest - 1)
+    new = longest - prompt
     optimizer = torch.optim.AdamW(policy.student, weight_decay=0.0, foreach=True)
     leave_gradients(policy)
     optimizer.step()  # from here on Adam has its averages
@@ -167,8 +168,10 @@ def step(cfg, policy, rows):
     count.peaks.clear()
     count.phase = "sampling"
     # Its cache has the full length from the start, so three tokens show its peak.
-    longest = [[row] * prompt for row in range(rows)]  # equal ones would be read once
-    fd_mini.sample(policy, longest, new, stop=lambda ids: len(ids) == 3)
+    texts = [[row] * prompt for row in range(rows)]  # equal ones would be read once
+    if memory.linear_layers(policy.config):
+        texts = texts[:1] * rows  # with states each is read alone: as one of them
+    fd_mini.sample(policy, texts, new, stop=lambda ids: len(ids) == 3)
 
     leave_gradients(policy)
     rows = max(1, cfg.micro_tokens // (prompt + new))
@@ -212,6 +215,7 @@ def main(cfg):
         print(f"  {phase:30}{peak / GIB:7.2f} GiB{beside}")
 
     highest = max(measured.values())
-    memory.check(parts, free, measured["sampling"], highest)
+    memory.check(policy, parts, free, measured["sampling"], highest)
+    memory.check(policy, parts, 0.95 * free, *planned.values())  # as a run does
     print(f"it fits: {highest / GIB:.1f} of the {free / GIB:.1f} GiB that are free")
     return measured, planned

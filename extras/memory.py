@@ -1,7 +1,8 @@
 """The memory plan: what a run will need of a GPU, from the model's config alone.
 
-It is made before anything large is loaded. Bytes, by formula: L layers, D width, F inner width,
-V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch.
+It is made before anything large is sampled. Bytes, by formula: L layers, D width, F inner width,
+V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch. `size`:
+bytes of a number while it computes, 4 where all weights train (rank 0).
 What one layer holds at its peak is fitted to dry runs (extras/dry_run.py), against which the plan
 is tested; the CUDA context and fragmentation are an estimate. Not yet run: the comparison with
 a measured peak, which needs a GPU.
@@ -26,9 +27,19 @@ def attention_widths(config):
     return heads * head, kv_heads * head
 
 
+def inner_width(config):
+    """F, which older models do not name: four times D."""
+    return getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+
+
+def linear_layers(config):
+    """How many layers keep one state a row instead of keys and values, as most of Qwen3.5's."""
+    return list(getattr(config, "layer_types", None) or []).count("linear_attention")
+
+
 def linears(config):
     """(in, out) of one layer's seven linear maps."""
-    width, inner = config.hidden_size, config.intermediate_size
+    width, inner = config.hidden_size, inner_width(config)
     q, kv = attention_widths(config)
     attention = [(width, q), (width, kv), (width, kv), (q, width)]
     return attention + [(width, inner), (width, inner), (inner, width)]
@@ -63,27 +74,46 @@ def adapters(config, rank, copies=5):
     return 4 * copies * config.num_hidden_layers * per_layer
 
 
-def kv_cache(config, rows, tokens):
-    """Keys and values in bf16: 2 L K d numbers a token."""
+def kv_cache(config, rows, tokens, size=2):
+    """Keys and values, 2 L K d numbers a token, and the states of linear layers."""
     _, kv = attention_widths(config)
-    return rows * tokens * 2 * config.num_hidden_layers * kv * 2
+    layers = config.num_hidden_layers - linear_layers(config)
+    return rows * (size * tokens * 2 * layers * kv + states(config))
 
 
-def prefill(config, tokens):
-    """Reading prompts of so many tokens, beside the cache: 4 D + 4 F numbers in bf16 (fitted)."""
-    return 2 * tokens * 4 * (config.hidden_size + config.intermediate_size)
+def states(config):
+    """Bytes that a row's states take, in fp32."""
+    layers = linear_layers(config)
+    if layers:
+        heads = config.linear_num_value_heads
+        layers *= heads * config.linear_key_head_dim * config.linear_value_head_dim
+    return 4 * layers
 
 
-def checkpoints(config, tokens):
-    """Each layer's input, T L D numbers in bf16."""
-    return 2 * tokens * config.num_hidden_layers * config.hidden_size
+def prefill(config, tokens, size=2):
+    """Reading prompts of so many tokens, beside the cache: 4 D + 4 F numbers (fitted)."""
+    return size * tokens * 4 * (config.hidden_size + inner_width(config))
 
 
-def layer(config, tokens):
+def beside_cache(config, rows, prompt, size=2):
+    """Reading all prompts; with linear layers they are read one by one, and what then weighs is
+    the distribution of the next tokens, 20 bytes each."""
+    if linear_layers(config):
+        return prefill(config, prompt, size) + rows * 20 * config.vocab_size
+    return prefill(config, rows * prompt, size)
+
+
+def checkpoints(config, tokens, size=2):
+    """Each layer's input, T L D numbers."""
+    return size * tokens * config.num_hidden_layers * config.hidden_size
+
+
+def layer(config, tokens, size=2):
     """One layer's backward: what it computes again (fitted) and a dequantised matrix."""
-    width, inner = config.hidden_size, config.intermediate_size
+    width, inner = config.hidden_size, inner_width(config)
     q, _ = attention_widths(config)
-    return 2 * tokens * (11 * width + 5.5 * inner + 5 * q) + 2 * width * inner
+    linear = 34 * width if linear_layers(config) else 0  # Qwen3.5's, without its own kernels
+    return size * (tokens * (11 * width + 5.5 * inner + 5 * q + linear) + width * inner)
 
 
 def head_chunk(config):
@@ -91,15 +121,17 @@ def head_chunk(config):
     return 20 * CHUNK * config.vocab_size
 
 
-def most_rows(config, room, prompt, new):
+def most_rows(config, room, prompt, new, size=2):
     """How many rows of so many tokens can be decoded together in `room` bytes: at least one."""
-    row = kv_cache(config, 1, prompt + new) + prefill(config, prompt)
-    return max(1, min(256, int(room // row)))
+    row = kv_cache(config, 1, prompt + new, size)
+    one, both = (beside_cache(config, rows, prompt, size) for rows in (1, 2))
+    more = both - one  # with each row
+    return max(1, min(256, int((room - one + more) // (row + more))))
 
 
-def rollout_batch(config, room, prompt, new, waiting):
+def rollout_batch(config, room, prompt, new, waiting, size=2):
     """In place of Policy.rollout_batch: as many, in batches of equal size."""
-    batches = math.ceil(waiting / most_rows(config, room, prompt, new))
+    batches = math.ceil(waiting / most_rows(config, room, prompt, new, size))
     return math.ceil(waiting / batches)
 
 
@@ -116,21 +148,25 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
         "fixed (estimate)": FIXED,
     }
     room = 0.95 * free - sum(parts.values())  # sampling and training take turns in it
+    size = 4 if form == "fp32" else 2
     prompt = min(PROMPT, row_tokens - 1)
-    rows = most_rows(config, room, prompt, row_tokens - prompt)
+    rows = most_rows(config, room, prompt, row_tokens - prompt, size)
 
     gradient = adapters(config, rank, 1)
-    per_token = checkpoints(config, 1) + layer(config, 1) - layer(config, 0)
-    most_tokens = int((room - gradient - layer(config, 0)) // per_token)
+    if rank == 0:  # embeddings and head: sums of autograd's own (fitted)
+        gradient += 3 * 4 * config.vocab_size * config.hidden_size
+    matrix = layer(config, 0, size)
+    per_token = checkpoints(config, 1, size) + layer(config, 1, size) - matrix
+    most_tokens = int((room - gradient - matrix) // per_token)
     if not micro_tokens:
         micro_tokens = max(row_tokens, min(16384, most_tokens // 512 * 512))
 
     return parts | {
-        "KV cache": kv_cache(config, rows, row_tokens),
-        "reading prompts": prefill(config, rows * prompt),
+        "KV cache": kv_cache(config, rows, row_tokens, size),
+        "reading prompts": beside_cache(config, rows, prompt, size),
         "gradient": gradient,
-        "checkpoints": checkpoints(config, micro_tokens),
-        "one layer's backward": layer(config, micro_tokens),
+        "checkpoints": checkpoints(config, micro_tokens, size),
+        "one layer's backward": layer(config, micro_tokens, size),
         "or a head chunk": head_chunk(config),
         "room": room,
         "rows": rows,
@@ -145,17 +181,20 @@ def peaks(parts):
     return base + cache + prompts, base + gradient + kept + max(block, head)
 
 
-def check(parts, free, sampling, training):
+def check(policy, parts, free, sampling, training):
     """ValueError, in one line with the flag to lower, when a peak is above what is free."""
+    smaller = "--lora-rank" if policy.rank else "--lora-rank 32, which trains adapters alone"
     taken = sum(list(parts.values())[:3])
     if taken > free:
-        what, flag = "the model", "--quantize nf4 or a smaller --model"
+        what = "the model"
+        others = "" if policy.four_bit or not policy.rank else "--quantize nf4, "
+        flag = f"{others}a smaller --model or {smaller}"
     elif sampling > free:
         what = f"sampling {parts['rows']} rows at a time"
-        flag = "a lower --max-new-tokens or --lora-rank"
+        flag = f"a lower --max-new-tokens or {smaller}"
     elif training > free:
         what = f"a micro-batch of {parts['micro_tokens']} tokens"
-        flag = "a lower --micro-tokens, --max-new-tokens or --lora-rank"
+        flag = f"a lower --micro-tokens, --max-new-tokens or {smaller}"
     else:
         return
     raise ValueError(
@@ -193,7 +232,8 @@ def share(policy, room):
     """Batches of sampling, tool mode and evaluation will take so many bytes, whatever their
     rows' lengths."""
     config = policy.model.config.get_text_config()
-    policy.rollout_batch = partial(rollout_batch, config, room)
+    size = policy.head.dtype.itemsize
+    policy.rollout_batch = partial(rollout_batch, config, room, size=size)
 
 
 def share_what_is_free(policy):
@@ -226,7 +266,7 @@ def fit(cfg, policy):
     # What is loaded already is in the plan.
     free = available(policy) + torch.cuda.memory_allocated(policy.device)
     parts = plan_for(cfg, policy, free)
-    check(parts, 0.95 * free, *peaks(parts))
+    check(policy, parts, 0.95 * free, *peaks(parts))
     torch.cuda.reset_peak_memory_stats(policy.device)  # loading does not count
 
 

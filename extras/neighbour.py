@@ -14,7 +14,7 @@ import torch
 from extras.memory import GIB
 from feedback import make_feedback
 
-CONTEXT = 16384  # tokens; another length would load the model again
+REQUEST = 12288  # tokens of a request; with a longer one Ollama loads the model again
 # --tutor-card: what is said of it
 MODES = {
     "turns": "it is unloaded after each step's feedback",
@@ -32,7 +32,8 @@ def advisor(spec, style=4, generate=None, mode="turns"):
     here = endpoint and urlsplit(endpoint.url).hostname in ("localhost", "127.0.0.1", "::1")
     beside = here and endpoint.kind == "ollama" and torch.cuda.is_available()
     if beside and mode == "shared":
-        endpoint.context = CONTEXT
+        # As endpoint.body() rounds it.
+        endpoint.context = 1 << (REQUEST + endpoint.limit - 1).bit_length()
         endpoint.fields["keep_alive"] = -1  # for good
     if beside and mode == "cpu":
         endpoint.options["num_gpu"] = 0

@@ -89,6 +89,8 @@ def load(model, rank=32, quantize="auto", seed=0):
         raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
 
     on_gpu = torch.cuda.is_available()
+    if not on_gpu and cuda.has_card():
+        print(f"on the CPU: {cuda.why_none()}", flush=True)
     name, style, folder, large = find(model, on_gpu)
     if quantize == "auto" and large and rank > 0:
         quantize = "nf4"
@@ -98,6 +100,8 @@ def load(model, rank=32, quantize="auto", seed=0):
     try:
         policy = Policy(folder, rank, quantize, seed)
         refuse_unfit(policy)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # models of other kinds fail in many ways
         reason, *_ = [*str(error).strip().splitlines(), type(error).__name__]
         if isinstance(error, (AttributeError, TypeError)):

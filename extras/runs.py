@@ -211,7 +211,8 @@ def restore(out, policy, roles=BOTH):
     problems = []
     for folder in find_checkpoints(out):
         try:
-            state = torch.load(folder / "state.pt", weights_only=True)
+            # What was saved on a card can be read without one; the optimiser moves it back.
+            state = torch.load(folder / "state.pt", "cpu", weights_only=True)
             state["step"], state["optimizers"]
             take_adapters(policy, folder, roles)
         except DAMAGE as error:

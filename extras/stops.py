@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -135,11 +136,13 @@ def in_one_line(name):
     try:
         with streams:
             yield
-    except torch.OutOfMemoryError as error:
-        reason = str(error).split(". GPU")[0]
-        sys.exit(
-            f"{name}: {reason}: try a lower --max-new-tokens, or in training --micro-tokens or "
-            "--lora-rank; the same command starts again, with --resume where steps were saved"
-        )
-    except (ValueError, RuntimeError, OSError) as error:
+    except RuntimeError as error:  # CUDA's own have several lines
+        reason, *_ = [*str(error).split(". GPU")[0].splitlines(), type(error).__name__]
+        if re.search("out of memory|ALLOC_FAILED", reason):
+            reason += (
+                ": try a lower --max-new-tokens, or in training --micro-tokens or --lora-rank; "
+                "the same command starts again, with --resume where steps were saved"
+            )
+        sys.exit(f"{name}: {reason}")
+    except (ValueError, OSError) as error:
         sys.exit(f"{name}: {error}")

@@ -43,6 +43,7 @@ def subjects(cfg, theorems):
         )  # fresh adapters do nothing
         room = fitting(cfg, policy, theorems, named=False)
         yield Subject(cfg.model + suffix, policy, None, *room)
+        del policy  # a card has room for one
 
     for name in cfg.runs:
         policy, config = runs.load_run(name, cfg.who, cfg.quantize)
@@ -50,6 +51,7 @@ def subjects(cfg, theorems):
             report_overlap(config["data"], theorems)
         room = fitting(cfg, policy, theorems, config, named=False)
         yield Subject(name + suffix, policy, None, *room)
+        del policy
 
 
 def instead_of_a_table(cfg):

@@ -1,12 +1,13 @@
 """The dry run: the real code at full width on fake tensors, the plan beside it, and what may stand on which device."""
 
 import ctypes
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import LlamaConfig
+from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, Qwen3_5TextConfig
 
 import fd_mini
 import train
@@ -24,6 +25,9 @@ def two_layers(monkeypatch):
     def shallow(model):
         config = known(model)
         config.num_hidden_layers = 2
+        if getattr(config, "layer_types", None):
+            # The last is one with keys.
+            config.layer_types = config.layer_types[:1] + config.layer_types[-1:]
         return config
 
     monkeypatch.setattr(dry_run, "find_config", shallow)
@@ -37,11 +41,20 @@ def flags(**given):
 # ---- the plan against the fake peak
 
 
-@pytest.mark.parametrize("model, algo", [*((model, "fd") for model in PROVERS), (PROVERS[0], "grpo")])
-def test_the_plan_is_within_a_tenth_of_the_peak_of_the_real_code(model, algo, two_layers, capsys):
-    large = model != "kimina-prover-1.7b"
-    monkey = {} if not large else {"quantize": "nf4"}  # two layers alone would not be large
-    measured, planned = dry_run.main(flags(model=model, algo=algo, card_gb=12.0, **monkey))
+NF4 = {"quantize": "nf4"}  # two layers alone would not be large
+CASES = [
+    ("deepseek-prover-1.5b", "fd", NF4),
+    ("deepseek-prover-1.5b", "grpo", NF4),
+    ("deepseek-prover-1.5b", "fd", {"lora_rank": 0, "card_gb": 40.0}),
+    ("qwen3-8b", "fd", NF4),
+    ("kimina-prover-1.7b", "fd", {}),
+    ("qwen3.5-9b", "fd", NF4),
+]
+
+
+@pytest.mark.parametrize("model, algo, more", CASES)
+def test_the_plan_is_within_a_tenth_of_the_peak_of_the_real_code(model, algo, more, two_layers, capsys):
+    measured, planned = dry_run.main(flags(model=model, algo=algo, **{"card_gb": 12.0} | more))
     for phase in ("sampling", "student"):
         assert planned[phase] - FIXED == pytest.approx(measured[phase] - FIXED, rel=0.1), phase
     assert set(measured) == {"sampling", "student", "optimiser", "teacher's update", "teacher" if algo == "fd" else "reference"}
@@ -96,11 +109,31 @@ def test_the_users_own_command_at_full_size(capsys):
 
 
 def test_what_does_not_fit_is_one_line_with_the_flag_and_the_figures_come_first(two_layers, capsys):
-    with pytest.raises(ValueError, match="the model does not fit: 1.0 GiB are free, .*--quantize nf4 or a smaller --model") as refused:
+    with pytest.raises(ValueError, match="the model does not fit: 1.0 GiB are free, .*--quantize nf4, a smaller --model or --lora-rank") as refused:
         dry_run.main(flags(model="kimina-prover-1.7b", card_gb=2.0))
     assert "\n" not in str(refused.value) and "  sampling" in capsys.readouterr().out
     with pytest.raises(ValueError, match="a micro-batch of 24000 tokens does not fit.*a lower --micro-tokens"):
         dry_run.main(flags(model="kimina-prover-1.7b", card_gb=5.0, micro_tokens=24_000))
+
+
+def test_what_a_run_would_refuse_the_dry_run_refuses(two_layers, capsys):
+    """A run keeps a twentieth of the card free; the step itself would fit."""
+    given = {"model": "kimina-prover-1.7b", "micro_tokens": 60_000}
+    measured, _ = dry_run.main(flags(**given, card_gb=24.0))
+    free = measured["student"] / 0.99
+    with pytest.raises(ValueError, match="a micro-batch of 60000 tokens does not fit"):
+        dry_run.main(flags(**given, card_gb=(free + dry_run.DRIVER) / GIB))
+    assert f"  student  {measured['student'] / GIB:28.2f} GiB" in capsys.readouterr().out.split("memory plan")[2]
+
+
+def test_an_attempt_longer_than_the_models_positions_is_planned_as_it_is_cut(two_layers, capsys):
+    dry_run.main(flags(model="deepseek-prover-1.5b", quantize="nf4", card_gb=12.0, max_new_tokens=5000))
+    assert "it fits" in capsys.readouterr().out, "of 4,096 positions"
+
+
+def test_a_shape_without_an_inner_width_is_planned():
+    config = GPT2Config(n_embd=64, n_layer=2, n_head=4)
+    assert memory.linears(config)[-1] == (256, 64) and memory.plan(config, "bf16", 8, 512, GIB)["rows"] >= 1
 
 
 def test_nothing_is_written_and_no_card_or_network_is_asked(tmp_path, monkeypatch, capsys):
@@ -189,12 +222,18 @@ def cuda_without_cuda():
     guards[1] = None
 
 
-@pytest.fixture(params=["llama", "qwen2", "qwen3"])
+# Layers with one state a row, and layers that see a window.
+LINEAR = dict(num_hidden_layers=4, linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8)
+OTHERS = {"qwen3_5": partial(Qwen3_5TextConfig, **LINEAR), "gemma3": partial(Gemma3TextConfig, sliding_window=4)}
+
+
+@pytest.fixture(params=["llama", "qwen2", "qwen3", *OTHERS])
 def on_cuda(request, cuda_without_cuda):
     """A policy whose tensors say that they are on a card; whoever mixes devices raises. No gradients."""
     from tests.test_fd_mini import FAMILIES, SHAPE
 
-    config = FAMILIES[request.param][0](**SHAPE)
+    kinds = {name: kind for name, (kind, *_) in FAMILIES.items()} | OTHERS
+    config = kinds[request.param](**SHAPE | OTHERS.get(request.param, partial(dict)).keywords)
     with FakeTensorMode(), dry_run.Count() as count, torch.no_grad():
         with torch.device("cuda"):
             policy = dry_run.FakePolicy(config, 8, True, count)

@@ -129,6 +129,19 @@ def test_grpo_over_fd_goes_on_from_the_steps_attempts_and_seconds_of_its_fd_run(
     ]
 
 
+def test_half_of_the_way_may_lie_in_the_run_that_another_starts_from(tmp_path):
+    stem = small(tmp_path / "fd_s0", tests=TEST)
+    run = small(tmp_path / "over_s0", f"--algo grpo --init {stem.folder}", TEST, stem)
+    finish(stem, 0.5)
+    finish(run, 0.75, group=5)
+    for folder, values in {stem.folder: [0.0, 0.3, 0.5], run.folder: [0.5, 0.6, 0.8]}.items():
+        rows = [{"step": step, "pass@1": value} for step, value in enumerate(values)]
+        (folder / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    halves = [results.attempts_to(wanted, run) for wanted in (0.3, 0.4, 0.55, 0.9)]
+    assert halves == [4, 8, 8 + 20, None]
+    assert results.attempts_to(0.3, stem) == 4
+
+
 def test_what_is_not_asked_for_stays_as_it_is_committed(tmp_path):
     runs = {name: small(tmp_path / f"{name}_s0", tests=TEST) for name in ("ema", "styles")}
     for run in runs.values():
@@ -156,6 +169,26 @@ def test_a_run_counts_for_its_flags_its_data_and_its_code_alone(few, tmp_path, m
     assert small(run.folder, f"--data {few}").state == "new", "without its test"
     few.write_text(few.read_text() + few.read_text().splitlines()[0])
     assert run.state == over.state == "new", "and so is what starts from it"
+
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "model.safetensors").write_bytes(b"weights")
+    trained = Run(tmp_path / "trained", ("train.py", "--model", str(base)))
+    tested = Run(tmp_path / "tested", (), (("", ("eval.py", "--model", str(base))),))
+    finish(trained, 0.5)
+    finish(tested, 0.5)
+    assert trained.state == tested.state == "done"
+    (base / "model.safetensors").write_bytes(b"other weights")
+    assert trained.state == tested.state == "new"
+
+
+def test_a_run_that_comes_twice_is_run_once_and_does_not_wait_for_itself(tmp_path, capsys):
+    stem = small(tmp_path / "fd_s0", tests=TEST)
+    over = small(tmp_path / "over_s0", f"--init {stem.folder}", TEST, stem)
+    finish(stem, 0.5)
+    finish(over, 0.5)
+    assert sweep.execute_all([stem, over, stem], 1) == []
+    assert capsys.readouterr().out.count("finished before") == 2
 
 
 def test_a_comment_is_no_other_code_and_a_constant_is(tmp_path):
@@ -292,8 +325,11 @@ def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
         ("base_2e-2_two", "base_p_reference", 1e-4),
     ]
     rows = pd.DataFrame(rows, columns=["arm", "metric", "value"]).assign(seed=0)
-    data = pictures.over_base(rows, "pass@1", "base")
-    assert data.values.tolist() == [["fd", 1e-6, "two", 0.7], ["fd", 1e-4, "two", 0.8]]
+    more = [("fd_2e-2_two", "entropy", 0.1, 1), ("fd_1e-3_one", "pass@1", 0.9, 0)]
+    rows = pd.concat([rows, pd.DataFrame(more, columns=["arm", "metric", "value", "seed"])])
+    data = pictures.over_base(rows, "pass@1", "base_two")
+    columns = ["arm", "base_two", "value"]
+    assert data[columns].values.tolist() == [["fd", 1e-6, 0.7]], "the other's second seed has none"
     rows = pd.DataFrame([("grpo_1e-2", "pass@1", 0.5, 0)], columns=["arm", "metric", "value", "seed"])
     data = pictures.over_rate(rows, "pass@1", "rate")
     assert data[["arm", "rate", "value"]].values.tolist() == [["grpo", 0.01, 0.5]]
@@ -313,6 +349,16 @@ def test_an_arm_looks_the_same_in_every_picture():
     for kind in ("palette", "markers"):
         assert few[kind]["grpo"] == many[kind]["grpo"] and few[kind]["tutor"] == many[kind]["fd"]
     assert len(set(many["palette"].values())) == 9, "no two have one colour"
+    known = plan.experiments(False, "nowhere")
+    seen = {}  # (colour, mark) -> the arms that have it
+    for name, experiment in known.items():
+        its = pictures.look(dict.fromkeys(arm for arm, _ in experiment["runs"]))
+        for arm, colour in its["palette"].items():
+            its_name = pictures.SAME.get(arm, arm)
+            seen.setdefault((colour, its["markers"][arm]), set()).add(its_name)
+    fixed = [arms for arms in seen.values() if arms & set(pictures.FIRST)]
+    assert all(len(arms) == 1 for arms in fixed), "a stranger looks like a known arm"
+    assert len(fixed) == len(set.union(*fixed)) >= 12, "a known arm has two looks"
 
 
 def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
@@ -325,7 +371,7 @@ def test_the_plan_has_every_arm_of_the_design_and_a_quick_run_fits_its_time():
             arms = {arm for arm, _ in experiment["runs"]}
             against = experiment.get("against", next(iter(arms), ""))
             methods = experiment.get("columns", [])
-            assert quick or (against in methods if methods else against in arms)
+            assert quick or against in (methods or arms | {""})
         if quick:
             assert sum(run.cost for run in set(runs)) / 2 < 20 * 60
     assert ("grpo_over_sft_1e-3_one", 0) in known["sparse"]["runs"]

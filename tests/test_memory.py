@@ -115,17 +115,20 @@ def test_batch_sizes_are_chosen_to_fit_and_the_table_says_so(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "form, free, micro, said",
+    "form, rank, free, micro, said",
     [
-        ("bf16", 8, None, "the model does not fit: 8.0 GiB are free, .* take 15.6. Try --quantize nf4"),
-        ("bf16", 16, None, "sampling 1 rows at a time does not fit.*a lower --max-new-tokens"),
-        ("nf4", 22, 10**6, "a micro-batch of 1000000 tokens does not fit.*a lower --micro-tokens"),
+        ("bf16", 32, 8, None, "the model does not fit: 8.0 GiB are free, .* take 15.6. Try --quantize nf4, a smaller"),
+        ("nf4", 32, 7, None, "the model does not fit.* Try a smaller --model or --lora-rank$"),
+        ("fp32", 0, 22, None, "the model does not fit.* Try a smaller --model or --lora-rank 32, which trains adapters"),
+        ("bf16", 32, 16, None, "sampling 1 rows at a time does not fit.*a lower --max-new-tokens"),
+        ("nf4", 32, 22, 10**6, "a micro-batch of 1000000 tokens does not fit.*a lower --micro-tokens"),
     ],
 )
-def test_one_line_says_what_to_lower(form, free, micro, said):
-    parts = memory.plan(DEEPSEEK, form, 32, 2048, free * GIB, micro)
+def test_one_line_says_what_to_lower(form, rank, free, micro, said):
+    parts = memory.plan(DEEPSEEK, form, rank, 2048, free * GIB, micro)
+    policy = SimpleNamespace(rank=rank, four_bit=form == "nf4")
     with pytest.raises(ValueError, match=said):
-        memory.check(parts, free * GIB, *memory.peaks(parts))
+        memory.check(policy, parts, free * GIB, *memory.peaks(parts))
 
 
 def test_the_same_memory_takes_more_of_shorter_rows_in_equal_batches():
@@ -156,7 +159,7 @@ def test_a_policy_gets_the_batch_sizes_of_its_plan_and_the_plan_is_printed(monke
     memory.fit(cfg, policy)
     parts = memory.plan(policy.model.config, "fp32", 4, policy.max_positions, 3 * GIB, copies=6)  # a prompt may fill the positions
     assert cfg.micro_tokens == parts["micro_tokens"] and policy.planned_peak == max(memory.peaks(parts))
-    assert policy.rollout_batch(100, 80, 30) == memory.rollout_batch(policy.model.config, parts["room"], 100, 80, 30)
+    assert policy.rollout_batch(100, 80, 30) == memory.rollout_batch(policy.model.config, parts["room"], 100, 80, 30, size=4)
     out = capsys.readouterr().out
     assert out.startswith("memory plan:\n") and "of 3.0 GiB free" in out
     patch_card(monkeypatch, GIB)
@@ -170,14 +173,14 @@ def test_whoever_samples_takes_batches_that_fit(caller, monkeypatch, tmp_path):
     policy = provers.load("tiny-tools" if caller == "tools" else "tiny", rank=2)
     policy.tools = caller == "tools"
     config = policy.model.config
-    cost = memory.kv_cache(config, 1, 200) + memory.prefill(config, 120)
+    cost = memory.kv_cache(config, 1, 200, 4) + memory.prefill(config, 120, 4)
     memory.share(policy, 4 * cost)
     seen, decode = [], fd_mini.decode
 
     def watched(policy, prompts, completions, waiting, size, uniforms, *rest):
         longest = max(len(prompts[row]) for row in waiting)
         seen.append(size)
-        bytes_of = memory.kv_cache(config, size, longest + uniforms.shape[1]) + memory.prefill(config, size * longest)
+        bytes_of = memory.kv_cache(config, size, longest + uniforms.shape[1], 4) + memory.prefill(config, size * longest, 4)
         assert bytes_of <= 4 * cost or size == 1
         return decode(policy, prompts, completions, waiting, size, uniforms, *rest)
 

@@ -113,7 +113,13 @@ def test_shared_it_stays_with_one_context_length_and_the_plan_has_the_rest(ollam
     ask(source)
     bodies = [body for path, body in ollama.calls if path == "/api/chat"]
     assert len(bodies) == 3 and ollama.paths.count("generate") == 0 and "empty_cache" not in ollama.paths
-    assert {(body["keep_alive"], body["options"]["num_ctx"]) for body in bodies} == {(-1, neighbour.CONTEXT)}
+    assert {(body["keep_alive"], body["options"]["num_ctx"]) for body in bodies} == {(-1, 16384)}
+    thinking = neighbour.advisor(ollama.spec.replace("ollama:", "ollama-think:"), mode="shared")
+    ollama.calls.clear()
+    for text in ("short", "x" * 16_000):
+        thinking.endpoint([text])
+    sizes = [body["options"]["num_ctx"] for path, body in ollama.calls if path == "/api/chat"]
+    assert sizes == [32768, 32768], "it answers with up to 8,192 tokens"
 
 
 def test_off_the_card_nothing_of_the_card_is_taken(ollama):
