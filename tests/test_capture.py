@@ -54,30 +54,42 @@ class Capture:
         self.graph, self.recorder = graph, Recorder()
 
     def __enter__(self):
+        self.stream = Stream()
+        self.stream.__enter__()
         self.recorder.__enter__()
 
-    def __exit__(self, *error):
-        self.recorder.__exit__(*error)
+    def __exit__(self, kind, *error):
+        """As torch's: a capture that failed cannot be ended, and its stream stays current."""
+        self.recorder.__exit__(kind, *error)
         self.graph.calls = self.recorder.calls
+        if kind:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        self.stream.__exit__()
 
 
 class Stream:
-    def __init__(self, *_):
-        pass
+    """One is current; a block of another gives it back."""
+
+    current = None
+
+    def __init__(self, stream=None):
+        self.stream = stream or self
 
     def wait_stream(self, other):
         pass
 
     def __enter__(self):
-        pass
+        self.before, Stream.current = Stream.current, self.stream
 
     def __exit__(self, *error):
-        pass
+        Stream.current = self.before
 
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    for name, value in dict(Stream=Stream, stream=Stream, current_stream=Stream, CUDAGraph=Graph, graph=Capture).items():
+    Stream.current = Stream()
+    names = dict(Stream=Stream, stream=Stream, current_stream=lambda: Stream.current, CUDAGraph=Graph, graph=Capture)
+    for name, value in names.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(cuda.Graphs, "capture", True)
     Graph.made, Graph.replays = [], 0
@@ -168,10 +180,12 @@ def test_a_capture_that_fails_is_told_once_and_the_samples_are_the_same(tmp_path
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     policy = policy_of(tmp_path, rope_parameters=rope)
     plain = samples(policy, None, batch_size=2)
+    stream = Stream.current
     assert samples(policy, cuda.Graphs, batch_size=2) == plain
     told = [str(w.message) for w in recwarn if "no CUDA graphs" in str(w.message)]
     assert len(told) == 1 and "not permitted when stream is capturing" in told[0] and "\n" not in told[0]
     assert len(Graph.made) == 1 and Graph.replays == 0, "it is not tried again"
+    assert Stream.current is stream, "what comes next is not asked of the capture's stream"
     assert cuda.Graphs.capture is False
 
 

@@ -1,15 +1,19 @@
 """A language model on the policy's card: the order and the bodies of what an Ollama is asked, and what memory the plan finds meanwhile."""
 
+import gc
 import json
 import threading
+import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import eval
 import fd_mini
 import train
-from extras import cuda, memory, neighbour, provers, ranks
+from extras import cuda, memory, neighbour, provers, ranks, runs, stops
 from extras.memory import GIB
 from lean_env import Rollout, Theorem, Verdict
 from tests.servers import Local, Quiet
@@ -187,6 +191,75 @@ def test_a_card_that_is_full_ends_with_one_line_and_a_folder_that_can_be_started
             assert "--max-new-tokens" in line and "--micro-tokens" in line
     train.main([*flags, "--resume"])
     assert (tmp_path / "run" / "ckpt" / "state.pt").exists()
+
+    def load(*_):
+        raise full
+
+    monkeypatch.setattr(provers, "Policy", load)
+    with pytest.raises(SystemExit, match="CUDA out of memory.*--micro-tokens"):
+        train.main(["--out", str(tmp_path / "another")])
+
+
+@pytest.mark.parametrize("said, flag", [("CUDA error: out of memory\nCUDA kernel errors might be", True),
+                                        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", True),
+                                        ("CUDA error: an illegal memory access\nCUDA kernel errors might be", False)])
+def test_cudas_own_errors_are_one_line_and_the_flag_is_named_where_it_helps(said, flag):
+    with pytest.raises(SystemExit) as ended, stops.in_one_line("train.py"):
+        raise RuntimeError(said)
+    assert "\n" not in str(ended.value) and ("--max-new-tokens" in str(ended.value)) == flag
+
+
+def test_a_policy_knows_which_of_several_cards_it_is_on(monkeypatch):
+    """Threads read the weights; "cuda" without a number is another card there."""
+    for part in ("load_base", "add_adapters", "make_roles"):
+        monkeypatch.setattr(fd_mini.Policy, part, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert fd_mini.Policy().device == torch.device("cuda", 1)
+
+
+def test_what_a_card_has_saved_is_read_without_one(tmp_path, monkeypatch):
+    flags = ["--out", str(tmp_path / "run"), "--prompts-per-step", "2", "--max-new-tokens", "8", "--lora-rank", "2", "--eval-every", "0"]
+    with monkeypatch.context() as inner:
+        inner.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        train.main([*flags, "--steps", "1"])
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "run" / "ckpt" / "state.pt", weights_only=True)
+    runs.load_run(str(tmp_path / "run"), "student", "none")
+    train.main([*flags, "--steps", "2", "--resume"])
+
+
+def test_an_evaluation_holds_one_policy_at_a_time(tmp_path, monkeypatch):
+    flags = ["--steps", "1", "--prompts-per-step", "2", "--max-new-tokens", "8", "--lora-rank", "2", "--eval-every", "0"]
+    train.main(["--out", str(tmp_path / "run"), *flags])
+    alive, others, load = [], [], provers.load
+
+    def watched(*args, **given):
+        others.append(sum(ref() is not None for ref in alive))
+        policy = load(*args, **given)
+        alive.append(weakref.ref(policy))
+        return policy
+
+    monkeypatch.setattr(provers, "load", watched)
+    line = (Path(fd_mini.__file__).parent / "toy" / "test.jsonl").read_text().splitlines(True)[:2]
+    (tmp_path / "few.jsonl").write_text("".join(line))
+    names = (str(tmp_path / "run"), f"{tmp_path / 'run'}/")
+    gc.collect()
+    gc.disable()
+    try:
+        eval.main(eval.Config(names, model="tiny", data=str(tmp_path / "few.jsonl"), samples=1, max_new_tokens=8, out=str(tmp_path / "out")))
+    finally:
+        gc.enable()
+    assert others == [0, 0, 0]
+
+
+def test_on_the_cpu_beside_a_card_it_is_said_why(tmp_path, monkeypatch, capsys):
+    (tmp_path / "card").touch()
+    provers.load("tiny", 2)
+    assert "on the CPU" not in capsys.readouterr().out
+    monkeypatch.setattr(cuda, "CARDS", [str(tmp_path / "card")])
+    provers.load("tiny", 2)
+    assert "on the CPU: this torch is built for CPUs" in capsys.readouterr().out or torch.version.cuda
 
 
 def test_gradients_take_no_memory_while_a_run_validates(tmp_path, monkeypatch):
