@@ -17,7 +17,7 @@ from extras.memory import GIB
 # GiB, bytes and operations a second (bf16) as sold, and for how many rows bitsandbytes 0.50.2
 # multiplies without unpacking the weights: those of attention, up and gate, down.
 CARDS = {
-    "RTX 3090": (24, 936e9, 71e12, (64, 64, 64)),
+    "RTX 3090": (24, 936e9, 71e12, (64, 128, 64)),
     "RTX 4090": (24, 1008e9, 165e12, (8, 64, 64)),
     "RTX 5090": (32, 1792e9, 209e12, (8, 64, 8)),
 }
@@ -49,7 +49,7 @@ def step_bytes(config, form, rank, rows, width, fused):
     for (a, b), limit in zip(memory.linears(config), limits):
         if form == "nf4" and rows > limit:
             total += 4 * a * b * config.num_hidden_layers  # unpacked: written and read
-    adapters = 2 * memory.adapters(config, rank, 1)  # read in fp32, written and read in bf16
+    adapters = memory.adapters(config, rank, 1) / 2  # in bf16: cast once, before the first token
     return total + adapters + memory.kv_cache(config, rows, width)
 
 

@@ -107,6 +107,8 @@ def refuse_unused_in_training(cfg):
         refuse(cfg, ["kl_coef"], f"for --algo grpo only, leave it out with {cfg.algo}")
     if cfg.algo == "sft" and cfg.group_size > 1:
         raise ValueError("--group-size: sft makes no attempts, leave it out")
+    if not cfg.feedback.startswith("ollama"):
+        refuse(cfg, ["tutor_card"], "for --feedback ollama:MODEL only, leave it out")
     if not cfg.eval_every:
         refuse(cfg, ["valid"], "nothing is validated with --eval-every 0")
 

@@ -4,7 +4,7 @@ It is made before anything large is sampled. Bytes, by formula: L layers, D widt
 V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch. `size`:
 bytes of a number while it computes, 4 where all weights train (rank 0).
 What one layer holds at its peak is fitted to dry runs (extras/dry_run.py), against which the plan
-is tested; the CUDA context and fragmentation are an estimate. Not yet run: the comparison with
+is tested; what CUDA itself takes and fragmentation are an estimate. Not yet run: the comparison with
 a measured peak, which needs a GPU.
 """
 
@@ -14,7 +14,8 @@ from functools import partial
 import torch
 
 GIB = 2**30
-FIXED = 1.6 * GIB  # estimate: CUDA context, cuBLAS workspace, fragmentation
+# Estimate, on the safe side: cuBLAS's workspace, what CUDA loads later, fragmentation.
+FIXED = 1.6 * GIB
 CHUNK = 256  # rows of the head computed at once, fd_mini.linear_topk_cross_entropy
 PROMPT = 1024  # a prompt with feedback seldom has more tokens
 

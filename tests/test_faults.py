@@ -43,7 +43,8 @@ def test_no_sample_trains_on_what_a_failing_endpoint_says(tmp_path):
     (dict(lora_rank=100_000), "--lora-rank 100000 is absurd"), (dict(group_size=0), "--group-size must be above 0, not 0"),
     (dict(feedback="const"), "needs its text"), (dict(feedback="const: "), "needs its text"), (dict(valid="x.jsonl", eval_every=0), "--valid: nothing is validated"),
     (dict(algo="sft", feedback="lean"), "--feedback: for --algo fd only, leave it out with sft"), (dict(algo="grpo", feedback_style=2), "--feedback-style: for --algo fd only"),
-    (dict(algo="grpo", tail="bucket"), "--tail: for"), (dict(kl_coef=0.1), "--kl-coef: for --algo grpo only, leave it out with fd"), (dict(algo="sft", group_size=2), "sft makes no attempts"),
+    (dict(algo="grpo", tail="bucket"), "--tail: for"), (dict(kl_coef=0.1), "--kl-coef: for --algo grpo only, leave it out with fd"),
+    (dict(tutor_card="cpu"), "--tutor-card: for --feedback ollama:MODEL only"), (dict(algo="sft", group_size=2), "sft makes no attempts"),
     (dict(seed=2**64), "--seed must be at most"), (dict(seed=-(2**40)), "--seed must be at most"), (dict(model="./x"), "there is no such folder"), (dict(model="a/b/c"), "there is no such folder"),
 ])
 def test_what_used_to_be_taken_in_silence_is_refused(tmp_path, changes, complaint):
