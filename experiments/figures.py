@@ -158,8 +158,8 @@ def main(cfg):
     out, remark = Path("experiments"), ""
     if cfg.quick:
         out = Path(cfg.out)
-        remark = "\nOne seed and few steps (QUICK): a look, no evidence. What came out of all of \
-them: experiments/README.md.\n"
+        remark = "\nQUICK: one seed, and but for `main` 20 steps, whatever a setting says: a look, no \
+evidence. What came out of all of them: experiments/README.md.\n"
         for entry in known.values():
             entry["found"] = ""
     write(out, known, names, remark)

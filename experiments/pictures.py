@@ -1,10 +1,10 @@
 """A picture of an experiment, from its lines of results.csv alone.
 
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
-with its 95 % band where there are three. X is `rate`: the end of Y over the number that arms end
+with its 95 % band where there are three; the others have bars. X is `rate`: the end of Y over the number that arms end
 in, fd_1e-3, a line for each beginning. X is `base_WORD`: the end of arms whose names end in WORD
 over p_reference of the base that each starts from, base_REST of fd_REST. X is another number of the
-end: a point an arm. Colours are colour-blind safe, and marks tell arms apart without them. Where
+end: a point an arm; pass@1>0.5 leaves out what is not above 0.5. Colours are colour-blind safe, and marks tell arms apart without them. Where
 curves lie on each other, those above are thinner.
 """
 
@@ -100,15 +100,16 @@ def seeds_of(rows):
     return rows.groupby("arm").seed.nunique()
 
 
-def over_end(rows, metric, other):
+def over_end(rows, metric, x):
     """One number of the end over another, which is a mean over seeds; a line for arms that differ
     in their last word."""
+    other, _, least = x.partition(">")
     both = ends(rows, metric)
     both = both.merge(ends(rows, other), on=["arm", "seed"])
-    both = both.rename(columns={"value_x": "value", "value_y": other})
-    both[other] = both.groupby("arm")[other].transform("mean")
+    both = both.rename(columns={"value_x": "value", "value_y": x})
+    both[x] = both.groupby("arm")[x].transform("mean")
     both["arm"] = both.arm.str.replace(r"_\d+$", "", regex=True)
-    return both
+    return both[both[x] > float(least or -1)]
 
 
 def ends(rows, metric):
@@ -150,9 +151,9 @@ def draw(rows, panels, path):
         shown = [KINDS.get(x, over_end)(rows, metric, x) for metric, x in names]
         looks = look(dict.fromkeys(pd.concat(shown).arm))
         for axis, (metric, x), data in zip(axes, names, shown):
-            errors = {"err_kws": {"alpha": 0.15}}
-            if x.startswith("base_"):  # between two bases there is no band
-                errors = {"err_style": "bars"}
+            errors = {"err_style": "bars"}
+            if x in CLOCKS:
+                errors = {"err_kws": {"alpha": 0.15}}
             sns.lineplot(
                 data,
                 x=x,
@@ -165,12 +166,13 @@ def draw(rows, panels, path):
                 **looks,
                 **errors,
             )
-            axis.set(xlabel=TITLES.get(x, x), ylabel="", title=TITLES.get(metric, metric))
+            label = x.partition(">")[0]
+            axis.set(xlabel=TITLES.get(label, label), ylabel="", title=TITLES.get(metric, metric))
             thin_out(axis.lines, looks["palette"])
             axis.margins(x=0.02)
             if x == "rate" or x.startswith("base_"):
                 axis.set_xscale("log")
-            if metric != "train_teacher_mass":  # that one stays far from 0
+            if metric != "train_teacher_mass" and ">" not in x:  # those stay far from 0
                 axis.set_ylim(bottom=0)
             if "pass" in metric or "mass" in metric:  # a band may reach above
                 axis.set_ylim(top=min(axis.get_ylim()[1], 1.002))
