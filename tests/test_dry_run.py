@@ -13,6 +13,7 @@ import fd_mini
 import train
 from extras import cuda, dry_run, memory, provers
 from extras.memory import FIXED, GIB
+from extras.progress import Progress
 
 PROVERS = ["deepseek-prover-1.5b", "qwen3-8b", "kimina-prover-1.7b"]
 
@@ -279,3 +280,14 @@ def test_teacher_losses_optimiser_and_average_keep_to_one_device(on_cuda):
     torch.nn.utils.clip_grad_norm_(on_cuda.student, 1.0)
     torch.optim.AdamW(on_cuda.student, foreach=True).step()
     fd_mini.ema_update_(on_cuda.teacher, on_cuda.student, 0.9)
+
+
+def test_what_looks_at_a_model_beside_its_training_keeps_to_one_device(on_cuda):
+    def tokenizer(text, return_tensors):
+        return SimpleNamespace(input_ids=torch.ones(1, len(text.split()), dtype=torch.long))
+
+    on_cuda.tokenizer = tokenizer
+    assert provers.head_error(on_cuda) == 1, "a fake number"
+    rollout = SimpleNamespace(prompt_ids=PROMPTS[0], completion_ids=[1, 2, 3], sampled=[True, False, True])
+    seen = Progress.logps(SimpleNamespace(policy=on_cuda), rollout, "student")
+    assert seen == [1, None, 1]
