@@ -119,12 +119,13 @@ class Graphs(Slots):
                 with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                     out = super().run(*shape)
             self.graphs[shape] = graph, out
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            # Ending a capture that has failed fails as well; what failed first says why.
+            first = error.__context__ or error
+            if isinstance(first, torch.OutOfMemoryError):
+                raise first
             Graphs.capture = False
-            # Ending such a capture fails as well; what failed first says why.
-            reason = str(error.__context__ or error).splitlines()[0]
+            reason = str(first).splitlines()[0]
             warnings.warn(f"no CUDA graphs for this model ({reason}): sampling is slower")
 
 

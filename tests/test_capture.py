@@ -189,13 +189,14 @@ def test_a_capture_that_fails_is_told_once_and_the_samples_are_the_same(tmp_path
     assert cuda.Graphs.capture is False
 
 
-def test_memory_that_runs_out_in_a_capture_is_no_reason_to_go_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", [(Capture, "__enter__"), (Recorder, "__torch_dispatch__")])
+def test_memory_that_runs_out_in_a_capture_is_no_reason_to_go_on(tmp_path, monkeypatch, place):
     policy = policy_of(tmp_path)
 
-    def full(*_):
+    def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Capture, "__enter__", full)
+    monkeypatch.setattr(*place, full)
     with pytest.raises(torch.OutOfMemoryError):
         samples(policy, cuda.Graphs)
     assert cuda.Graphs.capture is True
