@@ -29,7 +29,7 @@ HEAD = """\
 
 Written by `python -m experiments.figures` from plan.toml, results.csv and runs.csv. Numbers are \
 of the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
-covers seeds and theorems (both drawn again); with a †, of one seed, theorems alone; with a *, where \
+covers seeds and theorems (both drawn again); with a †, one seed, theorems alone; with a *, where \
 it is not known which theorems were proved, seeds alone (Student's t), as intervals of other numbers \
 and bands do, which one seed has not; curves of two have no band. Entropy and KL are nats a token, lengths are tokens. A point of a \
 validation curve is one attempt at each of 128 theorems (standard error 0.04); entropy in training \

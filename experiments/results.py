@@ -217,13 +217,14 @@ def grid(rows, runs, methods, against):
     lines = []
     for base, chance in chances.sort_values().items():
         dials = base.removeprefix("base_")
-        line = {"base": dials.replace("_", ", "), "p": f"{chance:.0e}"}
+        line = {"cell": dials.replace("_", ", "), "p": f"{chance:.0e}"}
         counts = set()
         for method in methods:
             arm = f"{method}_{dials}"
             values = ends.value[ends.arm == arm]
+            line[method] = ""
             if len(values):
-                line[f"{method} "] = cell(values, scores(runs, arm))
+                line[method] = cell(values, scores(runs, arm))
                 counts.add(len(values))
         gap = difference(runs, arm, f"{against}_{dials}")
         seeds = " or ".join(map(str, sorted(counts)))
@@ -239,14 +240,13 @@ def markdown(lines):
 
 
 def cell(values, known=None):
-    """Mean and interval. known: {seed: scores}; with a * where these are missing, with a † where
-    they are of one seed."""
+    """Mean and interval. known: {seed: scores}; with a † where there is one seed, with a * where
+    the scores are missing."""
     low, high = over_both(list(known.values())) if known else over_seeds(values)
     text = f"{values.mean():.3f}"
     if low < high:
-        mark = "†" if len(values) == 1 else "*" if known == {} else ""
-        text += f" [{low:.3f}, {high:.3f}]{mark}"
-    return text
+        text += f" [{low:.3f}, {high:.3f}]" + ("*" if known == {} else "")
+    return text + ("†" if known and len(values) == 1 else "")
 
 
 def difference(runs, arm, against):

@@ -312,8 +312,8 @@ def test_a_table_over_dials_has_a_line_for_each_and_a_column_for_each_method():
     runs = [("fd_1e-4_two", 0, 2, "1 2"), ("grpo_1e-4_two", 0, 2, "0 1")]
     runs = pd.DataFrame(runs, columns=["arm", "seed", "tries", "proved"])
     head, _, first, second = results.grid(rows, runs, ["base", "grpo", "fd"], "grpo").splitlines()
-    assert head == "| base | p | base  | grpo  | fd  | fd − grpo | seeds |"
-    assert first.startswith("| 1e-4, two | 4e-06 | 0.000 | 0.250 [0.") and "| +0.500 [+0.500, +0.500] | 1 |" in first
+    assert head == "| cell | p | base | grpo | fd | fd − grpo | seeds |"
+    assert first.startswith("| 1e-4, two | 4e-06 | 0.000 | 0.250 [0.") and "]† | 0.750 [" in first and "| +0.500 [+0.500, +0.500] | 1 |" in first
     assert second == "| 2e-2, one | 1e-02 | 0.100 |  | 0.500 |  | 1 |"
 
 
