@@ -17,13 +17,6 @@ import fd_mini
 TINY = LlamaConfig.from_pretrained(
     fd_mini.TINY, max_position_embeddings=1024, tie_word_embeddings=False
 )
-# DeepSeek-Prover-V1.5's. What is not named is Llama 7B's: width 4096, 11008 inside, 32 heads.
-DEEPSEEK = LlamaConfig(
-    vocab_size=102400,
-    num_hidden_layers=30,
-    max_position_embeddings=4096,
-    dtype="bfloat16",
-)
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 transformers.logging.set_verbosity_error()

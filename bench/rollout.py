@@ -5,7 +5,6 @@ tokens a second.
     python -m bench.rollout --longest 256             # shorter rows
     python -m bench.rollout --quantize nf4 --rank 0   # another base, no adapters
     python -m bench.rollout --model NAME              # an alias, a folder, a hub id
-    python -m bench.rollout --deepseek --quantize nf4 # DeepSeek-Prover-V1.5's shape (not yet run)
 
 16 rows at a time: batch by batch for `generate`, refilled by the other two. Each row has a length
 that is forced, the same for all. "even": all have a quarter of the longest. "tail": as real proofs,
@@ -24,7 +23,7 @@ import tyro
 from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaConfig
 
 import fd_mini
-from bench.common import DEEPSEEK, machine, now, number_prompts, random_prover
+from bench.common import machine, now, number_prompts, random_prover
 from extras import provers
 from extras.flags import at_least_one
 from extras.stops import in_one_line
@@ -106,7 +105,6 @@ def sample(policy, prompts, lengths, slots):
 
 def main(
     model: str = "",
-    deepseek: bool = False,
     rank: int = 32,
     quantize: str = "none",
     prompts: int = 64,
@@ -118,7 +116,6 @@ def main(
 
     Args:
         model: empty: 25 M parameters with random weights.
-        deepseek: the shape of DeepSeek-Prover-V1.5 with random weights, for a card.
         rank: of the adapters, 0 for none.
         quantize: the base: none, nf4, auto.
         prompts: rows to write.
@@ -130,7 +127,7 @@ def main(
     print(machine("transformers"))
     with tempfile.TemporaryDirectory() as folder:
         if not model:
-            random_prover(folder, DEEPSEEK if deepseek else MEDIUM)
+            random_prover(folder, MEDIUM)
         policy = provers.load(model or folder, rank, quantize)
 
     # The first token says which row it is.

@@ -24,10 +24,10 @@ from functools import partial
 
 import torch
 import tyro
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, TrainerCallback
 
 import fd_mini
-from bench.common import DEEPSEEK, TINY, machine, now, number_prompts, peak_bytes, random_prover
+from bench.common import TINY, machine, now, number_prompts, peak_bytes, random_prover
 from data import load_theorems
 from extras import provers
 from extras.flags import at_least_one
@@ -37,6 +37,13 @@ RIGHT = [1.0, 1.0, 0.0, 0.0, 0.0]  # stub verdicts of a group
 RANK = 32
 # A tutor's advice, in length.
 ADVICE = "1. Write `intro`, not `assume`.\n2. Use `exact h`, not `exact k`."
+# What is not named is Llama 7B's, as in LlamaConfig: width 4096, 11008 inside, 32 heads.
+DEEPSEEK = LlamaConfig(
+    vocab_size=102400,
+    num_hidden_layers=30,
+    max_position_embeddings=4096,
+    dtype="bfloat16",
+)
 TRL_CONFIG = {
     "learning_rate": 1e-5,
     "temperature": 1.0,

@@ -30,8 +30,9 @@ HEAD = """\
 Written by `python -m experiments.figures` from plan.toml, results.csv and runs.csv. Numbers are \
 of the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
 covers seeds and theorems (both drawn again); with a †, one seed, theorems alone; with a *, where \
-it is not known which theorems were proved, seeds alone (Student's t), as intervals of other numbers \
-and bands do, which one seed has not; curves of two have no band. Entropy and KL are nats a token, lengths are tokens. A point of a \
+it is not known which theorems were proved, seeds alone (Student's t), as intervals of other \
+numbers and bands do, which one seed has not; curves of two have no band. Entropy and KL are nats a \
+token, lengths are tokens. A point of a \
 validation curve is one attempt at each of 128 theorems (standard error 0.04); entropy in training \
 is over the tokens learnt from. Unless a section says otherwise a run has 40 steps on the whole \
 toy, of FD with 64 theorems a step, the tutor, alpha 0.9, K = 25 and `drop`; plan.toml has the \
@@ -158,8 +159,8 @@ def main(cfg):
     out, remark = Path("experiments"), ""
     if cfg.quick:
         out = Path(cfg.out)
-        remark = "\nQUICK: one seed, and but for `main` 20 steps, whatever a setting says: a look, no \
-evidence. What came out of all of them: experiments/README.md.\n"
+        remark = "\nQUICK: one seed, and but for `main` 20 steps, whatever a setting says: a look, \
+no evidence. What came out of all of them: experiments/README.md.\n"
         for entry in known.values():
             entry["found"] = ""
     write(out, known, names, remark)

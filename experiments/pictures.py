@@ -1,11 +1,12 @@
 """A picture of an experiment, from its lines of results.csv alone.
 
 A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
-with its 95 % band where there are three; the others have bars. X is `rate`: the end of Y over the number that arms end
-in, fd_1e-3, a line for each beginning. X is `base_WORD`: the end of arms whose names end in WORD
-over p_reference of the base that each starts from, base_REST of fd_REST. X is another number of the
-end: a point an arm; pass@1>0.5 leaves out what is not above 0.5. Colours are colour-blind safe, and marks tell arms apart without them. Where
-curves lie on each other, those above are thinner.
+with its 95 % band where there are three; the others have bars. X is `rate`: the end of Y over the
+number that arms end in, fd_1e-3, a line for each beginning. X is `base_WORD`: the end of arms whose
+names end in WORD, over p_reference of the base that each starts from, base_REST of fd_REST. X is
+another number of the end: a point an arm; pass@1>0.5 leaves out what is not above 0.5. Colours are
+colour-blind safe, and marks tell arms apart without them. Where curves lie on each other, those
+above are thinner.
 """
 
 import itertools
@@ -86,7 +87,8 @@ def over_base(rows, metric, x):
     """Where some seeds of an arm have no such number, it has no point."""
     word = x.removeprefix("base_")
     data = ends(rows, metric)
-    complete = data.groupby("arm").seed.transform("size") == data.arm.map(seeds_of(rows))
+    seeds = rows.groupby("arm").seed.nunique()
+    complete = data.groupby("arm").seed.transform("size") == data.arm.map(seeds)
     wanted = data.arm.str.endswith(word) & ~data.arm.str.startswith("stem")
     data = data[complete & wanted].copy()
     split = data.arm.str.extract(DIALS)
@@ -94,10 +96,6 @@ def over_base(rows, metric, x):
     data[x] = ("base_" + split[1]).map(chances)
     data["arm"] = split[0]
     return data
-
-
-def seeds_of(rows):
-    return rows.groupby("arm").seed.nunique()
 
 
 def over_end(rows, metric, x):

@@ -130,6 +130,8 @@ def numbers_of(run, end, split):
         parts = log.groupby(log.index // width)
         means = parts[log.columns.intersection(CURVES)].mean()
         means = means.set_index(parts.step.last())
+        if "called" in means and not means.called.any():
+            means = means.drop(columns="called")  # without tools nothing calls
         tables.append(means.add_prefix("train_"))
     if len(valid):
         valid = valid.set_index("step")[VALID]

@@ -74,7 +74,10 @@ class Run:
         the run before this one leaves is not among them: its key says more."""
         if self.after and path == self.after.folder:
             return []
-        return [path] if path.is_file() else sorted(path.glob("**/*.safetensors"))
+        if path.is_file():
+            return [path]
+        # Of a model, and of a run.
+        return sorted([*path.glob("*.safetensors"), *path.glob("ckpt/*/*.safetensors")])
 
     @property
     def state(self):

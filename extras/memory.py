@@ -4,8 +4,8 @@ It is made before anything large is sampled. Bytes, by formula: L layers, D widt
 V vocabulary, H heads and K key-value heads of d numbers, r rank, T tokens of a micro-batch. `size`:
 bytes of a number while it computes, 4 where all weights train (rank 0).
 What one layer holds at its peak is fitted to dry runs (extras/dry_run.py), against which the plan
-is tested; what CUDA itself takes and fragmentation are an estimate. Not yet run: the comparison with
-a measured peak, which needs a GPU.
+is tested; what CUDA itself takes and fragmentation are an estimate. Not yet run: the comparison
+with a measured peak, which needs a GPU.
 """
 
 import math
@@ -96,12 +96,16 @@ def prefill(config, tokens, size=2):
     return size * tokens * 4 * (config.hidden_size + inner_width(config))
 
 
-def beside_cache(config, rows, prompt, size=2):
-    """Reading all prompts; with linear layers they are read one by one, and what then weighs is
-    the distribution of the next tokens, 20 bytes each."""
+def beside_cache(config, prompt, size=2):
+    """What sampling takes beside the cache: (bytes once, bytes a row).
+
+    All prompts are read together. With linear layers they are read one by one, and what weighs is
+    the distribution of each row's next token, 20 bytes a number.
+    """
+    reading = prefill(config, prompt, size)
     if linear_layers(config):
-        return prefill(config, prompt, size) + rows * 20 * config.vocab_size
-    return prefill(config, rows * prompt, size)
+        return reading, 20 * config.vocab_size
+    return 0, reading
 
 
 def checkpoints(config, tokens, size=2):
@@ -124,10 +128,9 @@ def head_chunk(config):
 
 def most_rows(config, room, prompt, new, size=2):
     """How many rows of so many tokens can be decoded together in `room` bytes: at least one."""
-    row = kv_cache(config, 1, prompt + new, size)
-    one, both = (beside_cache(config, rows, prompt, size) for rows in (1, 2))
-    more = both - one  # with each row
-    return max(1, min(256, int((room - one + more) // (row + more))))
+    once, each = beside_cache(config, prompt, size)
+    row = kv_cache(config, 1, prompt + new, size) + each
+    return max(1, min(256, int((room - once) // row)))
 
 
 def rollout_batch(config, room, prompt, new, waiting, size=2):
@@ -152,6 +155,7 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
     size = 4 if form == "fp32" else 2
     prompt = min(PROMPT, row_tokens - 1)
     rows = most_rows(config, room, prompt, row_tokens - prompt, size)
+    once, each = beside_cache(config, prompt, size)
 
     gradient = adapters(config, rank, 1)
     if rank == 0:  # embeddings and head: sums of autograd's own (fitted)
@@ -164,7 +168,7 @@ def plan(config, form, rank, row_tokens, free, micro_tokens=None, copies=5):
 
     return parts | {
         "KV cache": kv_cache(config, rows, row_tokens, size),
-        "reading prompts": beside_cache(config, rows, prompt, size),
+        "reading prompts": once + rows * each,
         "gradient": gradient,
         "checkpoints": checkpoints(config, micro_tokens, size),
         "one layer's backward": layer(config, micro_tokens, size),

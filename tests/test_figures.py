@@ -83,6 +83,7 @@ def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
     assert at.samples["pass@1", 2] == 8 and at.samples["train_pass", 1] == 4
     wanted = {"pass@2", "entropy", "told_pass@1", "train_kl", "train_length", "valid_pass@1"}
     assert wanted <= set(rows[rows.arm == "fd"].metric)
+    assert "train_called" not in set(rows.metric), "no tools, no calls"
     by_hand = json.loads((run.folder / "eval.json").read_text())[str(run.folder)]
     assert at.value["pass@1", 2] == pytest.approx(by_hand["pass@1"], abs=1e-5)
     assert [len(mark.proved.split()) for mark in marks.itertuples()] == [4, 4]
