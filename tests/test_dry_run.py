@@ -47,6 +47,7 @@ CASES = [
     ("deepseek-prover-1.5b", "fd", NF4),
     ("deepseek-prover-1.5b", "grpo", NF4),
     ("deepseek-prover-1.5b", "fd", {"lora_rank": 0, "card_gb": 40.0}),
+    ("kimina-prover-1.7b", "fd", {"lora_rank": 0, "card_gb": 20.0, "micro_tokens": 6000}),
     ("qwen3-8b", "fd", NF4),
     ("kimina-prover-1.7b", "fd", {}),
     ("qwen3.5-9b", "fd", NF4),

@@ -182,6 +182,15 @@ def test_a_run_counts_for_its_flags_its_data_and_its_code_alone(few, tmp_path, m
     (base / "model.safetensors").write_bytes(b"other weights")
     assert trained.state == tested.state == "new"
 
+    adapters = tmp_path / "somebodys" / "ckpt" / "student" / "adapter_model.safetensors"
+    adapters.parent.mkdir(parents=True)
+    adapters.write_bytes(b"adapters")
+    begun = Run(tmp_path / "begun", ("train.py", "--init", str(tmp_path / "somebodys")))
+    finish(begun, 0.5)
+    assert begun.state == "done"
+    adapters.write_bytes(b"of a later step")
+    assert begun.state == "new"
+
 
 def test_a_run_that_comes_twice_is_run_once_and_does_not_wait_for_itself(tmp_path, capsys):
     stem = small(tmp_path / "fd_s0", tests=TEST)
@@ -331,6 +340,9 @@ def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
     data = pictures.over_base(rows, "pass@1", "base_two")
     columns = ["arm", "base_two", "value"]
     assert data[columns].values.tolist() == [["fd", 1e-6, 0.7]], "the other's second seed has none"
+    ends = [("a_20", "pass@1", 0.4, 0), ("a_20", "entropy", 0.1, 0), ("a", "pass@1", 0.6, 0), ("a", "entropy", 0.2, 0)]
+    data = pictures.over_end(pd.DataFrame(ends, columns=rows.columns), "entropy", "pass@1>0.5")
+    assert data[["arm", "pass@1>0.5", "value"]].values.tolist() == [["a", 0.6, 0.2]]
     rows = pd.DataFrame([("grpo_1e-2", "pass@1", 0.5, 0)], columns=["arm", "metric", "value", "seed"])
     data = pictures.over_rate(rows, "pass@1", "rate")
     assert data[["arm", "rate", "value"]].values.tolist() == [["grpo", 0.01, 0.5]]
