@@ -20,6 +20,7 @@ import math
 import re
 import secrets
 from dataclasses import dataclass, field
+from itertools import chain
 
 from lean import process, project
 from lean.answers import extract_proof, read_answer
@@ -227,6 +228,7 @@ class LeanEnv:
         self.workers = workers
         self.batch = 128  # jobs in one process at most
         self.memory = int(memory_gb * 2**30)
+        self.known = {}  # {Job: Verdict}: training and validation ask again and again
         connect(self, lean, project, header)
         self.try_out()
 
@@ -277,12 +279,12 @@ class LeanEnv:
 
     def check(self, jobs, sketch=False):
         """[(Theorem, proof text) or (Theorem, text, is it a whole file?)] -> [Verdict], in
-        order; equal jobs are checked once. `sketch`: `sorry` gets as far as Lean, whose messages
-        then speak about the rest; the verdict is `cheat` all the same. Raises ValueError for a
-        statement that does not begin with `theorem NAME`, or a header that the embedded Lean
-        cannot import."""
+        order; equal jobs are checked once, and not again as long as their verdict is among the
+        last 20,000. `sketch`: `sorry` gets as far as Lean, whose messages then speak about the
+        rest; the verdict is `cheat` all the same. Raises ValueError for a statement that does
+        not begin with `theorem NAME`, or a header that the embedded Lean cannot import."""
         jobs = [self.job(*job) for job in jobs]
-        verdicts, groups = {}, {}
+        refusals, groups = {}, {}
         for job in dict.fromkeys(jobs):
             cheat, apart = guard(job.text, self.embedded, sketch)
             # What could reach beyond its own term (a command, a whole file, a statement that
@@ -291,8 +293,8 @@ class LeanEnv:
             statement_ends = tokens(job.statement)[1]
             apart = apart or job.whole or not statement_ends
             if cheat:
-                verdicts[job] = refused(job, *cheat)
-            else:
+                refusals[job] = refused(job, *cheat)
+            elif job not in self.known:
                 groups.setdefault(job if apart else job.header, []).append(job)
 
         batches = []
@@ -300,8 +302,10 @@ class LeanEnv:
             size = min(self.batch, math.ceil(len(group) / self.workers))
             batches += [group[i : i + size] for i in range(0, len(group), size)]
         judged = process.side_by_side(self.check_batch, batches, self.workers)
-        for batch, batch_verdicts in zip(batches, judged):
-            verdicts.update(zip(batch, batch_verdicts))
+        verdicts = self.known | dict(zip(chain(*batches), chain(*judged)))
+        lasting = [(job, verdict) for job, verdict in verdicts.items() if verdict.judged]
+        self.known = dict(lasting[-20_000:])
+        verdicts |= refusals
         return [verdicts[job] for job in jobs]
 
     # --- how it is asked
@@ -332,7 +336,8 @@ class LeanEnv:
         if len(jobs) == 1:
             if retry:
                 return self.check_batch(jobs, retry=False)
-            return [Verdict(failure, verdicts[0].messages, seconds=verdicts[0].seconds)]
+            verdicts[0].status = failure
+            return verdicts
 
         statuses = [verdict.status for verdict in verdicts]
         suspect = statuses.index("unanswered") if "unanswered" in statuses else 0
@@ -362,7 +367,7 @@ class LeanEnv:
 
         seconds = self.timeout * (1 + (len(jobs) - 1) / 64)
         code, messages, took = self.read(text, seconds)
-        finished = code == (1 if has_error(messages) else 0)
+        finished = code == int(has_error(messages))
         alone = finished and len(jobs) == 1
         verdicts = [judge(job, place, messages, alone) for job, place in zip(jobs, places)]
         strays = outside(messages, places[0].beginning[0])

@@ -10,16 +10,15 @@ there and run it again. experiments/sweep.py runs the runs, and is the tool for 
 
 import itertools
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from experiments import pictures, results
+from experiments import bases, pictures, results
 from experiments.plan import experiments
-from experiments.sweep import PANELS, execute_all
+from experiments.sweep import PANELS, call, execute_all, side_by_side
 from extras.flags import at_least_one
 from extras.runs import replace_text
 from extras.stops import in_one_line
@@ -123,18 +122,29 @@ def write(out, known, names, remark=""):
     replace_text(out / "README.md", text)
 
 
-def make_bases(runs):
-    """What lies in out/bases is made by its name, but for what is there already: delete that after
-    a change of bases.py. RuntimeError where it fails."""
-    wanted = set()
+def make_bases(runs, jobs):
+    """What lies in out/bases is made by its name, `jobs` side by side, but for what is there
+    already: delete that after a change of bases.py. RuntimeError where it fails."""
+    words = set()
     for run in runs:
-        wanted |= {*run.train, *itertools.chain(*dict(run.tests).values())}
-    for path in sorted(wanted):
-        if path.startswith("out/bases/") and not Path(path).exists():
-            print(f"making {path}", flush=True)
-            words = [sys.executable, "-m", "experiments.bases", Path(path).name]
-            if subprocess.run(words).returncode:
-                raise RuntimeError(f"{path} could not be made")
+        words |= {*run.train, *itertools.chain(*dict(run.tests).values())}
+    paths = [Path(word) for word in words if word.startswith("out/bases/")]
+    missing = sorted(path for path in paths if not path.exists())
+    missing.sort(key=bases.seconds_for, reverse=True)
+    if not missing:
+        return
+    minutes = sum(map(bases.seconds_for, missing)) / jobs / 60
+    names = ", ".join(path.name for path in missing)
+    print(f"first, in about {minutes:.0f} minutes, out/bases gets {names}", flush=True)
+    bases.OUT.mkdir(parents=True, exist_ok=True)
+    with side_by_side(jobs) as pool:
+        makings = [pool.submit(make_base, path) for path in missing]
+        for making in makings:
+            making.result()
+
+
+def make_base(path):
+    call(["experiments/bases.py", path.name], path.with_name(f"{path.name}.txt"))
 
 
 def main(cfg):
@@ -154,7 +164,7 @@ def main(cfg):
     # What others start from is first, and is run even where --only leaves it out.
     stems = [run.after for run in asked if run.after]
     runs = stems + asked
-    make_bases([run for run in runs if run.state != "done"])
+    make_bases([run for run in runs if run.state != "done"], cfg.jobs)
     failures = execute_all(runs, cfg.jobs)
     out, remark = Path("experiments"), ""
     if cfg.quick:

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -189,10 +190,23 @@ def execute(run):
     return f"{'resumed' if state == 'broken off' else 'run'}, {seconds:.0f} s"
 
 
+@contextmanager
+def side_by_side(jobs):
+    """A pool of `jobs` threads for what `call` does. Ctrl-C stops all of it, a run after its step.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in list(children):
+                child.terminate()  # train.py ends its step and saves
+            sys.exit("stopped; the same command goes on from here")
+
+
 def execute_all(runs, jobs):
     """Every run, `jobs` side by side; a failure does not stop the others. -> the failures.
-    Ctrl-C stops all of them after their step. In `runs` what others start from comes before them.
-    """
+    In `runs` what others start from comes before them."""
     runs = list(dict.fromkeys(runs))  # what comes twice would wait for itself
     rest = [run for run in runs if run.state != "done"]
     minutes = sum(run.cost for run in rest) / jobs / 60
@@ -209,22 +223,16 @@ def execute_all(runs, jobs):
             futures[run.after].exception()
         return execute(run)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for run in runs:
-                futures[run] = pool.submit(work, run)
-            for number, run in enumerate(runs, 1):
-                try:
-                    said = futures[run].result()
-                except (RuntimeError, OSError) as error:
-                    said = f"FAILED: {error}"
-                    failures.append(f"{run.folder}: {error}")
-                print(f"[{number}/{len(runs)}] {run.folder}: {said}", flush=True)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in list(children):
-                child.terminate()  # train.py ends its step and saves
-            sys.exit("stopped; the same command goes on from here")
+    with side_by_side(jobs) as pool:
+        for run in runs:
+            futures[run] = pool.submit(work, run)
+        for number, run in enumerate(runs, 1):
+            try:
+                said = futures[run].result()
+            except (RuntimeError, OSError) as error:
+                said = f"FAILED: {error}"
+                failures.append(f"{run.folder}: {error}")
+            print(f"[{number}/{len(runs)}] {run.folder}: {said}", flush=True)
     return failures
 
 

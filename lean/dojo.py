@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def check(dojo, repo, path, judge, timeout, jobs, sketch=False):
     """As LeanEnv.check, which judges (`judge`); to what it rejects, the goals before the
     failing tactic are added."""
     verdicts = judge(jobs, sketch)
-    # Equal jobs share one verdict.
+    # Equal jobs share one verdict, which the environment keeps: it stays as it is.
+    told = {id(verdict): verdict for verdict in verdicts}
     different = {id(verdict): (job, verdict) for job, verdict in zip(jobs, verdicts)}
     for (theorem, proof, *whole), verdict in different.values():
         if any(whole) or verdict.status != "rejected":
@@ -119,8 +121,9 @@ def check(dojo, repo, path, judge, timeout, jobs, sketch=False):
         file = file_with(name, path)
         if file:
             entry = dojo.Theorem(repo, file, name)
-            verdict.messages += goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
-    return verdicts
+            goals = goals_by_dojo(dojo, entry, theorem.statement, proof, timeout)
+            told[id(verdict)] = replace(verdict, messages=verdict.messages + goals)
+    return [told[id(verdict)] for verdict in verdicts]
 
 
 @cache

@@ -368,6 +368,7 @@ def test_without_feedback_and_with_equal_weights_there_is_nothing_to_learn(polic
 
 
 def test_gradients_and_metrics_do_not_depend_on_the_micro_batches(policy):
+    policy.model.double()  # rounded to 32 bits, these weights lose a thousandth on some CPUs
     shake(policy, "student")
     freeze_reference(policy)
     shake(policy, "student", 5)
@@ -380,7 +381,7 @@ def test_gradients_and_metrics_do_not_depend_on_the_micro_batches(policy):
         whole, grads = run(10_000), take_grads(policy)
         for micro_tokens in (1, 40, 80):  # one row at a time, two, three
             assert run(micro_tokens) == pytest.approx(whole, rel=1e-3, abs=1e-4)
-            assert_close(take_grads(policy), grads, 1e-4)
+            assert_close(take_grads(policy), grads)
 
 
 def test_micro_batches_keep_to_the_budget_and_leave_out_what_was_not_sampled(policy):

@@ -419,12 +419,32 @@ def test_numbers_of_experiments_that_a_quick_run_does_not_have_stay_out_of_its_p
 def test_what_needs_more_than_a_plain_set_up_is_run_by_name_alone(monkeypatch):
     asked = []
     monkeypatch.setattr(figures, "execute_all", lambda runs, jobs: asked.append({run.folder.parts[-2] for run in runs}) or [])
-    monkeypatch.setattr(figures, "make_bases", lambda runs: None)
+    monkeypatch.setattr(figures, "make_bases", lambda runs, jobs: None)
     monkeypatch.setattr(figures, "write", lambda *_: None)
     monkeypatch.setattr(figures.signal, "signal", lambda *_: None)
     figures.main(figures.Config())
     figures.main(figures.Config(only=("const_real",)))
     assert asked[0] >= {"main", "long"} and "const_real" not in asked[0] and asked[1] == {"const_real"}
+
+
+def test_bases_that_runs_name_are_made_first_but_for_what_is_there_and_the_slowest_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out/bases").mkdir(parents=True)
+    (tmp_path / "out/bases/two.jsonl").touch()
+    cell = ("train.py", "--model", "out/bases/share_1e-4", "--data", "out/bases/two.jsonl")
+    runs = [sweep.Run(Path("a"), cell), sweep.Run(Path("b"), (), (("", ("eval.py", "--model", "out/bases/own", "--data", "out/bases/one.jsonl")),))]
+    asked = []
+    monkeypatch.setattr(figures, "call", lambda words, log: asked.append((words[1], log.name)))
+    figures.make_bases(runs, 1)
+    assert asked == [(name, f"{name}.txt") for name in ("share_1e-4", "own", "one.jsonl")]
+    minutes = sum(bases.seconds_for(Path(name)) for name, _ in asked) / 60
+    assert f"first, in about {minutes:.0f} minutes, out/bases gets share_1e-4, own, one.jsonl" in capsys.readouterr().out
+
+    def fails(words, log):
+        raise RuntimeError(f"{words[1]} failed")
+    monkeypatch.setattr(figures, "call", fails)
+    with pytest.raises(RuntimeError, match="share_1e-4 failed"):
+        figures.make_bases(runs, 2)
 
 
 def test_an_estimate_counts_steps_evaluations_and_attempts_at_the_end():

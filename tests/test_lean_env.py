@@ -456,6 +456,31 @@ def test_an_older_lean_without_the_option_for_more_errors_works(fake, tmp_path):
     assert [v.status for v in fake().check([named("a"), named("b", "by\n  exact p")])] == ["proved", "rejected"]
 
 
+def test_what_lean_has_judged_is_not_asked_again_and_what_it_failed_on_is():
+    env = LeanEnv(lean="wheel", timeout=20)
+    other = theorem("(p q : Prop) (hp : p) (h : p → q) : p"), "by\n  exact hp"
+    first, enough = env.check([TRUE, FALSE]), env.memory
+    env.memory = 2**24  # not even Python starts
+    proved, crashed, wrong, new = env.check([TRUE, other, FALSE, TRUE])
+    assert [proved, wrong, new] == [first[0], first[1], first[0]] and crashed.status == "crash"
+    env.memory = enough
+    assert env.check([other])[0].status == "proved"
+
+
+def test_a_refusal_without_sketch_does_not_stand_for_what_lean_says_with_it(env):
+    hole = theorem("(p q : Prop) (hp : p) (h : p → q) : q ∧ p"), "by\n  constructor\n  · sorry\n  · exact h"
+    refused, asked, again = env.check([hole])[0], env.check([hole], sketch=True)[0], env.check([hole])[0]
+    assert refused == again and "`sorry` is not allowed" in refused.messages[0]["data"]
+    assert asked.status == "rejected" and "type mismatch" in str(asked.messages).lower()
+
+
+def test_the_last_twenty_thousand_verdicts_are_kept():
+    env = LeanEnv(lean="wheel", timeout=20)
+    env.known = {number: Verdict("proved") for number in range(20_000)}
+    env.check([TRUE])
+    assert len(env.known) == 20_000 and list(env.known)[0] == 1 and env.known[env.job(*TRUE)].status == "proved"
+
+
 def alive(pid):
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
