@@ -7,6 +7,7 @@ training up to `step`. runs.csv has a line a run: its commit, how long it took, 
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -160,14 +161,20 @@ def over_both(scores):
     """(low, high) of the mean of scores [seeds, theorems], 95 %: both are drawn again, 2,000 times
     (the pigeonhole bootstrap, Owen 2007, section 3)."""
     scores = np.asarray(scores)
-    random = np.random.default_rng(0)
-    seeds, theorems = scores.shape
-    means = []
-    for _ in range(2000):
-        drawn = scores[random.integers(seeds, size=seeds)]
-        drawn = drawn[:, random.integers(theorems, size=theorems)]
-        means.append(drawn.mean())
+    seeds, theorems = draws(*scores.shape)
+    means = scores[seeds[:, :, None], theorems[:, None, :]].mean((1, 2))
     return np.quantile(means, [0.025, 0.975])
+
+
+@cache
+def draws(seeds, theorems):
+    """Which seeds [2000, seeds] and theorems [2000, theorems] are drawn."""
+    random = np.random.default_rng(0)
+    pairs = [
+        (random.integers(seeds, size=seeds), random.integers(theorems, size=theorems))
+        for _ in range(2000)
+    ]
+    return [np.array(side) for side in zip(*pairs)]
 
 
 def scores(runs, arm, k=1):

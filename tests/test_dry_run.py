@@ -120,10 +120,10 @@ def test_what_does_not_fit_is_one_line_with_the_flag_and_the_figures_come_first(
 
 def test_what_a_run_would_refuse_the_dry_run_refuses(two_layers, capsys):
     """A run keeps a twentieth of the card free; the step itself would fit."""
-    given = {"model": "kimina-prover-1.7b", "micro_tokens": 60_000}
-    measured, _ = dry_run.main(flags(**given, card_gb=24.0))
+    given = {"model": "kimina-prover-1.7b", "micro_tokens": 16_000}
+    measured, _ = dry_run.main(flags(**given, card_gb=10.0))
     free = measured["student"] / 0.99
-    with pytest.raises(ValueError, match="a micro-batch of 60000 tokens does not fit"):
+    with pytest.raises(ValueError, match="a micro-batch of 16000 tokens does not fit"):
         dry_run.main(flags(**given, card_gb=(free + dry_run.DRIVER) / GIB))
     assert f"  student  {measured['student'] / GIB:28.2f} GiB" in capsys.readouterr().out.split("memory plan")[2]
 

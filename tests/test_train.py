@@ -178,7 +178,7 @@ def test_a_project_without_lake_says_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_the_demo_path_ends_in_a_table_and_a_picture(tmp_path, capsys):
-    out = train.train(Config(out=str(tmp_path / "run"), steps=2, **SMALL | dict(eval_every=1)))
+    out = train.train(Config(out=str(tmp_path / "run"), steps=2, **SMALL | dict(eval_every=2)))
     few = tmp_path / "few.jsonl"
     few.write_text("".join((ROOT / "toy" / "valid.jsonl").read_text().splitlines(True)[:8]))
     results = evaluation.main(evaluation.Config(runs=(str(out),), model="tiny", samples=2, data=str(few)))
