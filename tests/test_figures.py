@@ -3,6 +3,7 @@
 import ast
 import json
 import shlex
+import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import fd_mini
@@ -45,19 +47,7 @@ def few(tmp_path):
     return path
 
 
-@pytest.fixture
-def forked(monkeypatch):
-    """What a sweep starts is forked: it need not import torch again."""
-
-    def popen(argv, start_new_session, **options):
-        return programs.Program(*argv[1:], **options)
-
-    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(Popen=popen, run=subprocess.run))
-
-
-def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
-    few, tmp_path, monkeypatch, capsys, forked
-):
+def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(few, tmp_path, monkeypatch, capsys):
     test = ("eval.py", "--data", str(few), "--split", "test", "--samples", "2", "--seed", "0")
     told = ("told", (*test, "--feedback", "tutor"))
     run = small(tmp_path / "fd_s0", tests=(("", test), told))
@@ -70,7 +60,7 @@ def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
     first = (run.folder / "log.jsonl").read_text()
     assert run.state == "broken off"
 
-    assert sweep.execute_all([run, base], 2) == [], capsys.readouterr().out
+    assert sweep.execute_all([run, base], 1) == [], capsys.readouterr().out
     said = capsys.readouterr().out
     assert "2 runs, 0 of them finished" in said and "fd_s0: resumed" in said
     log = (run.folder / "log.jsonl").read_text()
@@ -246,7 +236,21 @@ def test_curves_of_two_seeds_have_no_band_and_those_above_are_thinner():
     assert widths[0] > widths[1] > widths[2] > 0
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys, forked):
+def test_ctrl_c_stops_a_sweep_after_the_step_of_its_run_which_can_go_on(tmp_path):
+    grid = ("-m", "experiments.sweep", "--vary", "seed=0", "--samples", "0", "--out", tmp_path / "out", "--")
+    program = programs.Program(*grid, *shlex.split(SMALL.replace("--steps 2", "--steps 500")))
+    log = tmp_path / "out" / "as it is_s0" / "log.jsonl"
+    deadline = time.monotonic() + 100
+    while not (log.exists() and log.read_text().count("\n")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    program.send_signal(signal.SIGINT)
+    _, said = program.communicate()
+    assert program.returncode == 1 and said.endswith("stopped; the same command goes on from here\n"), said
+    saved = torch.load(log.parent / "ckpt" / "state.pt", weights_only=True)["step"]
+    assert saved == log.read_text().count("\n") < 500 and not (log.parent / "done").exists()
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys):
     bad = small(tmp_path / "bad_s0", "--lr -1")
     good = small(tmp_path / "good_s0", "--steps 1 --eval-every 0")
     foreign = small(tmp_path / "foreign_s0")
