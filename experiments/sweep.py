@@ -44,9 +44,7 @@ COUNTED = (".py", ".json", ".jsonl", ".safetensors")
 # The tiny prover's, with one thread: for the estimate of how long it takes.
 SECONDS = {"fd": 1.4, "grpo": 2.2, "sft": 0.5}
 PARSING = threading.Lock()  # in Python 3.11 two threads at once break each other's parse
-STARTER = Path(__file__).with_name("starter.py")
-idle: list[subprocess.Popen] = []  # starters that wait for something to run
-running: set[int] = set()  # process ids of what they run
+children: set[subprocess.Popen] = set()
 
 
 @dataclass(frozen=True)
@@ -141,34 +139,21 @@ def call(words, log, code="."):
     RuntimeError, with the last line of its log, when it fails."""
     script, *flags = words
     module = script.removesuffix(".py").replace("/", ".")
-    try:
-        starter = idle.pop()
-    except IndexError:
-        starter = subprocess.Popen(
-            [sys.executable, "-P", str(STARTER)],  # its own folder is no place for libraries
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C reaches what it runs once, from us
+    with log.open("a") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, *flags],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # Ctrl-C reaches it once, from us
             env=os.environ | ALONE,
+            cwd=code,
         )
-    job = [[module, *flags], os.path.abspath(code), os.path.abspath(log)]
-    print(json.dumps(job), file=starter.stdin, flush=True)
-    pid = answer(starter)
-    running.add(pid)
-    ended = answer(starter)
-    running.discard(pid)
-    idle.append(starter)
+    children.add(child)
+    ended = child.wait()
+    children.discard(child)
     if ended:
         said = log.read_text().splitlines() or [""]
         raise RuntimeError(f"{script} ended with {ended}, see {log}: {said[-1][:300]}")
-
-
-def answer(starter):
-    line = starter.stdout.readline()
-    if not line:
-        raise RuntimeError("the process that starts runs has died: the same command goes on")
-    return int(line)
 
 
 def execute(run):
@@ -214,8 +199,8 @@ def side_by_side(jobs):
             yield pool
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            for pid in list(running):
-                os.kill(pid, signal.SIGTERM)  # train.py ends its step and saves
+            for child in list(children):
+                child.terminate()  # train.py ends its step and saves
             sys.exit("stopped; the same command goes on from here")
 
 

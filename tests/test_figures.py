@@ -47,7 +47,19 @@ def few(tmp_path):
     return path
 
 
-def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(few, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def forked(monkeypatch):
+    """What a sweep starts is forked: it need not import torch again."""
+
+    def popen(argv, start_new_session, **options):
+        return programs.Program(*argv[1:], **options)
+
+    monkeypatch.setattr(sweep, "subprocess", SimpleNamespace(Popen=popen, run=subprocess.run))
+
+
+def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(
+    few, tmp_path, monkeypatch, capsys, forked
+):
     test = ("eval.py", "--data", str(few), "--split", "test", "--samples", "2", "--seed", "0")
     told = ("told", (*test, "--feedback", "tutor"))
     run = small(tmp_path / "fd_s0", tests=(("", test), told))
@@ -60,7 +72,7 @@ def test_a_run_that_was_broken_off_goes_on_and_a_finished_one_is_not_run_again(f
     first = (run.folder / "log.jsonl").read_text()
     assert run.state == "broken off"
 
-    assert sweep.execute_all([run, base], 1) == [], capsys.readouterr().out
+    assert sweep.execute_all([run, base], 2) == [], capsys.readouterr().out
     said = capsys.readouterr().out
     assert "2 runs, 0 of them finished" in said and "fd_s0: resumed" in said
     log = (run.folder / "log.jsonl").read_text()
@@ -250,7 +262,7 @@ def test_ctrl_c_stops_a_sweep_after_the_step_of_its_run_which_can_go_on(tmp_path
     assert saved == log.read_text().count("\n") < 500 and not (log.parent / "done").exists()
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys):
+def test_a_run_that_fails_is_named_and_the_others_are_finished(tmp_path, capsys, forked):
     bad = small(tmp_path / "bad_s0", "--lr -1")
     good = small(tmp_path / "good_s0", "--steps 1 --eval-every 0")
     foreign = small(tmp_path / "foreign_s0")
