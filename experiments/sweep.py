@@ -101,7 +101,7 @@ class Run:
         attempts = 128 * (1 + steps // every) if self.train and every else 0
         for _, test in self.tests:
             attempts += 256 * int(dict(zip(test, test[1:])).get("--samples", 4))
-        return seconds + attempts / 70
+        return seconds + attempts / 100
 
 
 def digest(path):
@@ -208,14 +208,15 @@ def execute_all(runs, jobs):
     """Every run, `jobs` side by side; a failure does not stop the others. -> the failures.
     In `runs` what others start from comes before them."""
     runs = list(dict.fromkeys(runs))  # what comes twice would wait for itself
-    rest = [run for run in runs if run.state != "done"]
-    minutes = sum(run.cost for run in rest) / jobs / 60
+    rest = {run: run.cost for run in runs if run.state != "done"}
+    minutes = sum(rest.values()) / jobs / 60
     print(
         f"{len(runs)} runs, {len(runs) - len(rest)} of them finished; the rest would take the "
         f"tiny prover about {minutes:.0f} minutes",
         flush=True,
     )
     futures, failures = {}, []
+    began, past = time.perf_counter(), 0
 
     def work(run):
         if run.after in futures:
@@ -232,6 +233,10 @@ def execute_all(runs, jobs):
             except (RuntimeError, OSError) as error:
                 said = f"FAILED: {error}"
                 failures.append(f"{run.folder}: {error}")
+            past += rest.pop(run, 0)
+            if past and rest:  # as this machine has been so far
+                pace = (time.perf_counter() - began) / past
+                said += f"; about {pace * sum(rest.values()) / 60:.0f} minutes left"
             print(f"[{number}/{len(runs)}] {run.folder}: {said}", flush=True)
     return failures
 
