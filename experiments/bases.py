@@ -29,10 +29,8 @@ from toy.tutor import outdated, tutor
 
 OUT = Path("out/bases")
 # name -> (steps, settings of the warm-up). STALE: how often a proof has the outdated name where nobody has told the
-# prover the current one. KINDS: which attempts it has read feedback about.
+# prover the current one.
 PROVERS = {
-    "own": (300, {"KINDS": {"own": 1}}),
-    "all": (300, {}),
     "share_1e-1": (300, {"STALE": 0.9}),
     "share_2e-2": (0, {}),  # the tiny prover's own share
     "share_1e-3": (300, {"STALE": 0.999}),
@@ -43,7 +41,7 @@ PROVERS = {
 
 def seconds_for(path):
     """Roughly, to make it, on one thread."""
-    return 5 + 1.0 * PROVERS.get(path.name, (0,))[0]
+    return 5 + 1.5 * PROVERS.get(path.name, (0,))[0]
 
 
 def make_prover(name):

@@ -450,13 +450,13 @@ def test_bases_that_runs_name_are_made_first_but_for_what_is_there_and_the_slowe
     (tmp_path / "out/bases").mkdir(parents=True)
     (tmp_path / "out/bases/two.jsonl").touch()
     cell = ("train.py", "--model", "out/bases/share_1e-4", "--data", "out/bases/two.jsonl")
-    runs = [sweep.Run(Path("a"), cell), sweep.Run(Path("b"), (), (("", ("eval.py", "--model", "out/bases/own", "--data", "out/bases/one.jsonl")),))]
+    runs = [sweep.Run(Path("a"), cell), sweep.Run(Path("b"), (), (("", ("eval.py", "--model", "out/bases/share_1e-3", "--data", "out/bases/one.jsonl")),))]
     asked = []
     monkeypatch.setattr(figures, "call", lambda words, log: asked.append((words[1], log.name)))
     figures.make_bases(runs, 1)
-    assert asked == [(name, f"{name}.txt") for name in ("share_1e-4", "own", "one.jsonl")]
+    assert asked == [(name, f"{name}.txt") for name in ("share_1e-4", "share_1e-3", "one.jsonl")]
     minutes = sum(bases.seconds_for(Path(name)) for name, _ in asked) / 60
-    assert f"first, in about {minutes:.0f} minutes, out/bases gets share_1e-4, own, one.jsonl" in capsys.readouterr().out
+    assert f"first, in about {minutes:.0f} minutes, out/bases gets share_1e-4, share_1e-3, one.jsonl" in capsys.readouterr().out
 
     def fails(words, log):
         raise RuntimeError(f"{words[1]} failed")
