@@ -445,6 +445,16 @@ def test_what_needs_more_than_a_plain_set_up_is_run_by_name_alone(monkeypatch):
     assert asked[0] >= {"main", "long"} and "const_real" not in asked[0] and asked[1] == {"const_real"}
 
 
+def test_what_is_left_is_said_by_how_long_it_has_taken_so_far(tmp_path, monkeypatch, capsys):
+    runs = [small(tmp_path / name) for name in "abc"]  # of equal cost
+    clock = iter([0, 120, 360])
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(sweep, "execute", lambda run: "run")
+    assert sweep.execute_all(runs, 2) == []
+    said = re.findall(r"\[\d/3\] \S+: (.*)", capsys.readouterr().out)
+    assert said == ["run; about 4 minutes left", "run; about 3 minutes left", "run"]
+
+
 def test_bases_that_runs_name_are_made_first_but_for_what_is_there_and_the_slowest_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out/bases").mkdir(parents=True)
