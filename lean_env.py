@@ -303,6 +303,7 @@ class LeanEnv:
             batches += [group[i : i + size] for i in range(0, len(group), size)]
         judged = process.side_by_side(self.check_batch, batches, self.workers)
         verdicts = self.known | dict(zip(chain(*batches), chain(*judged)))
+        # What the machine failed on is asked again next time.
         lasting = [(job, verdict) for job, verdict in verdicts.items() if verdict.judged]
         self.known = dict(lasting[-20_000:])
         verdicts |= refusals
