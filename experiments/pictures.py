@@ -136,19 +136,23 @@ KINDS = CLOCKS | {"rate": over_rate, "base_one": over_base, "base_two": over_bas
 
 
 def draw(rows, panels, path):
-    """rows: of one experiment, a frame with the columns of results.csv."""
+    """rows: of one experiment, a frame with the columns of results.csv. A panel without numbers is
+    left out; where all are, there is no picture."""
+    names = [panel.split() for panel in panels]
+    shown = [(*name, KINDS.get(name[1], over_end)(rows, *name)) for name in names]
+    shown = [panel for panel in shown if len(panel[2])]
+    if not shown:
+        return
     with rc_context({"font.size": 12, "axes.grid": True, "grid.alpha": 0.3}):
-        across = 2 if len(panels) == 4 else min(len(panels), 3)
-        down = -(-len(panels) // across)
+        across = 2 if len(shown) == 4 else min(len(shown), 3)
+        down = -(-len(shown) // across)
         figure = Figure(figsize=(5.5 * across + 2, 4.5 * down), layout="constrained")
         handles = {}
         axes = figure.subplots(down, across, squeeze=False).flat
-        for axis in axes[len(panels) :]:
+        for axis in axes[len(shown) :]:
             axis.remove()
-        names = [panel.split() for panel in panels]
-        shown = [KINDS.get(x, over_end)(rows, metric, x) for metric, x in names]
-        looks = look(dict.fromkeys(pd.concat(shown).arm))
-        for axis, (metric, x), data in zip(axes, names, shown):
+        looks = look(dict.fromkeys(pd.concat(data for *_, data in shown).arm))
+        for axis, (metric, x, data) in zip(axes, shown):
             errors = {"err_style": "bars"}
             if x in CLOCKS:
                 errors = {"err_kws": {"alpha": 0.15}}

@@ -278,6 +278,11 @@ def combinations(cfg, flags):
         more = [word for name, value in given.items() for word in (f"--{name}", value)]
         folder = cfg.out / f"{arm.replace('/', '-')}_s{seed}"
         train = ("train.py", *flags, *more, "--seed", seed)
+        if not cfg.samples and "--eval-every 0" in " ".join(train).replace("=", " "):
+            raise ValueError(
+                "with --samples 0 a run's last validation counts, and with --eval-every 0 there "
+                "is none: leave one of them out"
+            )
         test = f"eval.py --data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
         tests = (("", tuple(test.split())),) if cfg.samples else ()
         runs[arm, int(seed)] = Run(folder, train, tests, code=code)

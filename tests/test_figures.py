@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 import fd_mini
 import feedback
@@ -248,6 +249,23 @@ def test_curves_of_two_seeds_have_no_band_and_those_above_are_thinner():
     pictures.thin_out(axis.lines, palette)
     widths = [line.get_linewidth() for line in axis.lines]
     assert widths[0] > widths[1] > widths[2] > 0
+
+
+def test_a_panel_without_numbers_is_left_out_and_without_any_there_is_no_picture(tmp_path):
+    values = [("a", 0, step, 4 * step, 1.0 * step, "train_pass", 0.1 * step) for step in (1, 2, 3)]
+    rows = pd.DataFrame(values, columns="arm seed step samples seconds metric value".split())
+    pictures.draw(rows, ["valid_pass@1 step", "train_pass step"], tmp_path / "one.png")
+    assert imread(tmp_path / "one.png").shape[1] == pytest.approx(110 * (5.5 + 2), abs=1)
+    pictures.draw(rows, ["valid_pass@1 step"], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_a_sweep_without_attempts_and_validations_is_refused_before_it_runs(tmp_path):
+    for flags in (["--eval-every", "0"], ["--eval-every=0"]):
+        with pytest.raises(ValueError, match="leave one of them out"):
+            sweep.combinations(sweep.Config(vary=("seed=0",), samples=0, out=tmp_path), flags)
+        assert sweep.combinations(sweep.Config(vary=("seed=0",), samples=1, out=tmp_path), flags)
+    assert sweep.combinations(sweep.Config(vary=("seed=0",), samples=0, out=tmp_path), ["--eval-every", "5"])
 
 
 def test_ctrl_c_stops_a_sweep_after_the_step_of_its_run_which_can_go_on(tmp_path):
