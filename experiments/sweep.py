@@ -152,8 +152,16 @@ def call(words, log, code="."):
     ended = child.wait()
     children.discard(child)
     if ended:
-        said = log.read_text().splitlines() or [""]
-        raise RuntimeError(f"{script} ended with {ended}, see {log}: {said[-1][:300]}")
+        raise RuntimeError(f"{script} ended with {ended}, see {log}: {last_words(log.read_text())}")
+
+
+def last_words(printed):
+    """The last line; where tyro says what is wrong with a flag, what stands before its last."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in printed.splitlines()]
+    lines = [line for line in lines if any(map(str.isalnum, line))] or [""]
+    if "--help" in lines[-1]:
+        lines = [" ".join(lines[-3:-1])]
+    return lines[-1][:300]
 
 
 def execute(run):
@@ -285,6 +293,8 @@ def combinations(cfg, flags):
             )
         test = f"eval.py --data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
         tests = (("", tuple(test.split())),) if cfg.samples else ()
+        if not seed.isdecimal():
+            raise ValueError(f"--vary seed={seed}: a seed is a number from 0")
         runs[arm, int(seed)] = Run(folder, train, tests, code=code)
     return runs
 

@@ -268,6 +268,20 @@ def test_a_sweep_without_attempts_and_validations_is_refused_before_it_runs(tmp_
     assert sweep.combinations(sweep.Config(vary=("seed=0",), samples=0, out=tmp_path), ["--eval-every", "5"])
 
 
+def test_a_failure_is_named_by_the_last_line_or_by_what_is_wrong_with_a_flag():
+    assert sweep.last_words("step 1\ntrain.py: --lr must be above 0\n") == "train.py: --lr must be above 0"
+    assert sweep.last_words("") == ""
+    said = sweep.last_words("warning\n" + programs.run("train.py", "--tail", "nonsense").stderr)
+    assert said.startswith("invalid choice 'nonsense' for argument '--tail'. Expected one of ('drop'") and "full" not in said
+    box = "╭─ Invalid choice ─╮\n│ invalid choice 'x'. Expected one of │\n│ ('a', 'b'). │\n│ ─── │\n│ For full helptext, run y --help │\n╰──╯\n"
+    assert sweep.last_words(box) == "invalid choice 'x'. Expected one of ('a', 'b')."
+
+
+def test_a_seed_that_is_no_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--vary seed=a: a seed is a number"):
+        sweep.combinations(sweep.Config(vary=("seed=0,a",), out=tmp_path), [])
+
+
 def test_ctrl_c_stops_a_sweep_after_the_step_of_its_run_which_can_go_on(tmp_path):
     grid = ("-m", "experiments.sweep", "--vary", "seed=0", "--samples", "0", "--out", tmp_path / "out", "--")
     program = programs.Program(*grid, *shlex.split(SMALL.replace("--steps 2", "--steps 500")))
