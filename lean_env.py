@@ -284,6 +284,7 @@ class LeanEnv:
         rest; the verdict is `cheat` all the same. Raises ValueError for a statement that does
         not begin with `theorem NAME`, or a header that the embedded Lean cannot import."""
         jobs = [self.job(*job) for job in jobs]
+        known = self.known
         refusals, groups = {}, {}
         for job in dict.fromkeys(jobs):
             cheat, apart = guard(job.text, self.embedded, sketch)
@@ -294,7 +295,7 @@ class LeanEnv:
             apart = apart or job.whole or not statement_ends
             if cheat:
                 refusals[job] = refused(job, *cheat)
-            elif job not in self.known:
+            elif job not in known:
                 groups.setdefault(job if apart else job.header, []).append(job)
 
         batches = []
@@ -302,7 +303,7 @@ class LeanEnv:
             size = min(self.batch, math.ceil(len(group) / self.workers))
             batches += [group[i : i + size] for i in range(0, len(group), size)]
         judged = process.side_by_side(self.check_batch, batches, self.workers)
-        verdicts = self.known | dict(zip(chain(*batches), chain(*judged)))
+        verdicts = known | dict(zip(chain(*batches), chain(*judged)))
         # What the machine failed on is asked again next time.
         lasting = [(job, verdict) for job, verdict in verdicts.items() if verdict.judged]
         self.known = dict(lasting[-20_000:])

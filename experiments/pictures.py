@@ -135,12 +135,21 @@ CLOCKS = dict.fromkeys(("step", "samples", "seconds"), curve)
 KINDS = CLOCKS | {"rate": over_rate, "base_one": over_base, "base_two": over_base}
 
 
+def with_numbers(rows, panels):
+    """[(metric, what it is drawn over, data)] of the panels that have any."""
+    found = []
+    for panel in panels:
+        metric, x = panel.split()
+        data = KINDS.get(x, over_end)(rows, metric, x)
+        if len(data):
+            found.append((metric, x, data))
+    return found
+
+
 def draw(rows, panels, path):
     """rows: of one experiment, a frame with the columns of results.csv. A panel without numbers is
     left out; where all are, there is no picture."""
-    names = [panel.split() for panel in panels]
-    shown = [(*name, KINDS.get(name[1], over_end)(rows, *name)) for name in names]
-    shown = [panel for panel in shown if len(panel[2])]
+    shown = with_numbers(rows, panels)
     if not shown:
         return
     with rc_context({"font.size": 12, "axes.grid": True, "grid.alpha": 0.3}):

@@ -159,7 +159,7 @@ def last_words(printed):
     """The last line; where tyro says what is wrong with a flag, what stands before its last."""
     lines = [line.strip("│╭╮╰╯─ ") for line in printed.splitlines()]
     lines = [line for line in lines if any(map(str.isalnum, line))] or [""]
-    if "--help" in lines[-1]:
+    if lines[-1].startswith("For full helptext"):
         lines = [" ".join(lines[-3:-1])]
     return lines[-1][:300]
 
@@ -281,6 +281,8 @@ def combinations(cfg, flags):
     for values in itertools.product(*choices):
         given = dict(zip(names, values))
         seed = given.pop("seed", "0")
+        if not seed.isdecimal():
+            raise ValueError(f"--vary seed={seed}: a seed is a number from 0")
         arm = "_".join(f"{name}={value}" for name, value in given.items()) or "as it is"
         code = checkout(given.pop("code", "."), cfg.out)
         more = [word for name, value in given.items() for word in (f"--{name}", value)]
@@ -293,8 +295,6 @@ def combinations(cfg, flags):
             )
         test = f"eval.py --data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
         tests = (("", tuple(test.split())),) if cfg.samples else ()
-        if not seed.isdecimal():
-            raise ValueError(f"--vary seed={seed}: a seed is a number from 0")
         runs[arm, int(seed)] = Run(folder, train, tests, code=code)
     return runs
 
