@@ -121,7 +121,7 @@ def total_entropy(policy, rollouts, role) -> float:
     # micro_batches() takes columns: prompts, completions, flags.
     rows = [(r.prompt_ids, r.completion_ids, r.sampled) for r in rollouts]
     total = 0.0
-    with policy.act_as(role):
+    with policy.act_as(role), policy.merged():
         for batch in fd_mini.micro_batches(8192, *zip(*rows)):
             _, entropy = fd_mini.sampled_nll(policy, *batch)  # [N], one a sampled token
             total += entropy.sum().item()

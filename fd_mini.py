@@ -192,10 +192,10 @@ def group_advantages(rewards, normalize_std=True):
     A group of one and a group of equal rewards get zeros.
     """
     advantages = rewards - rewards.mean(1, keepdim=True)
-    if not normalize_std:
-        return advantages
-    std = rewards.std(1, keepdim=True).nan_to_num()  # [B, 1]; of one reward it is nan
-    return advantages / (std + 1e-4)
+    if normalize_std:
+        std = rewards.std(1, keepdim=True).nan_to_num()  # [B, 1]; of one reward it is nan
+        advantages /= std + 1e-4
+    return advantages
 
 
 # ---- 2. The policy: one frozen base, several roles -------------------------------------------
@@ -334,6 +334,12 @@ class Policy:
         for parameter, tensor in zip(self.student, self.roles[role]):
             parameter.data = tensor
 
+    def merged(self):
+        """`with policy.merged():` passes without gradients are faster. No role may change there."""
+        from extras.merging import merged
+
+        return merged(self)
+
     def rollout_batch(self, *_):
         """(tokens of the longest prompt, new tokens, rows that wait) -> how many slots there are
         for these rows. On CUDA extras/memory.py knows."""
@@ -402,7 +408,7 @@ def sample(
     numbers (CPU generator) do not depend on the rows beside it. batch_size: rows decoded at a
     time, each in a slot. ValueError for a prompt that is empty or too long.
     """
-    lengths = [len(prompt) for prompt in prompts]
+    lengths = list(map(len, prompts))
     if not all(0 < length < policy.max_positions for length in lengths):
         raise ValueError(f"prompts must have 1 to {policy.max_positions - 1} tokens")
     uniforms = torch.rand(
@@ -410,17 +416,12 @@ def sample(
     )
     completions = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lengths.__getitem__)
-    # The adapters in the model's precision: cast once, not at every step.
-    for parameter in policy.student:
-        parameter.data = parameter.data.to(policy.head.dtype)
-    try:
-        if uniforms.numel():
-            size = batch_size or policy.rollout_batch(
-                max(lengths), max_new_tokens, len(prompts)
-            )
+    if uniforms.numel():
+        size = batch_size or policy.rollout_batch(
+            max(lengths), max_new_tokens, len(prompts)
+        )
+        with policy.merged():
             decode(policy, prompts, completions, order, size, uniforms, temperature, stop)
-    finally:
-        policy.point_to(policy.active)
     return [(ids, not policy.stop_ids.isdisjoint(ids[-1:])) for ids in completions]
 
 
@@ -542,7 +543,7 @@ def fd_backward(
     )
     for teacher_rows, completion_rows, flags, student_rows in batches:
         # Same completions, same flags: row n is the same token to teacher and student.
-        with torch.no_grad(), policy.act_as("teacher"):
+        with torch.no_grad(), policy.act_as("teacher"), policy.merged():
             hidden, _ = policy.hidden(teacher_rows, completion_rows, flags)  # [N, D]
             ids, logps = teacher_topk(hidden, policy.head, top_k)  # [N, K] each
 
@@ -590,7 +591,7 @@ def grpo_backward(
     totals = Counter()
     batches = micro_batches(micro_tokens, prompts, completions, sampled, advantages)
     for *batch, gains in batches:  # batch: prompts, completions, flags
-        with torch.no_grad(), policy.act_as("reference"):
+        with torch.no_grad(), policy.act_as("reference"), policy.merged():
             reference_nll, _ = sampled_nll(policy, *batch)  # [N]
 
         with policy.act_as("student"):

@@ -732,7 +732,8 @@ def test_sampled_frequencies_are_the_softmax(policy):
         p = (logits.double() / temperature).softmax(-1)
         tokens = fm.pick_token(logits.expand(n, -1), uniforms, temperature)
         share = torch.bincount(tokens, minlength=260) / n
-        assert ((share - p).abs() < 5 * (p * (1 - p) / n).sqrt() + 1e-9).all()  # five standard errors, token by token
+        # Token by token five standard errors, and three draws: a token of 1e-6 that is drawn once is many errors off.
+        assert ((share - p).abs() < 5 * (p * (1 - p) / n).sqrt() + 3 / n).all()
 
 
 def test_a_token_of_zero_probability_is_never_drawn():

@@ -22,7 +22,7 @@ ALL_PAGES = ["README.md", *(str(p.relative_to(ROOT)) for room in ROOMS for p in 
 
 # Room or file -> the first parts of what it may import of ours. Scripts of toy/ and everything in experiments/ and bench/ stand above all.
 MAY = {
-    "fd_mini": {"extras.slots"},
+    "fd_mini": {"extras.slots", "extras.merging"},
     "lean": {"lean"},
     "lean_env": {"lean"},
     "toy.tutor": {"lean", "lean_env"},
