@@ -351,7 +351,7 @@ class Policy:
         prompts, completions: B lists of ids; sampled: B lists of bools -> [N, D], [N].
         ValueError for a row that is longer than the model's positions.
         """
-        ids, mask, flags = pad_batch(prompts, completions, sampled, self.device)
+        ids, flags = pad_batch(prompts, completions, sampled, self.device)
         if ids.shape[1] > self.max_positions:
             raise ValueError(
                 f"{ids.shape[1]} tokens > {self.max_positions} positions: "
@@ -359,33 +359,29 @@ class Policy:
             )
         # The token in column t is predicted in column t - 1, and the last is never fed. Column 0
         # belongs to the prompt, so both selections below have the same tokens in the same order.
-        out = self.body(
-            input_ids=ids[:, :-1], attention_mask=mask[:, :-1], use_cache=False
-        )
+        # No mask: padding comes after a row's own tokens, which do not look ahead.
+        out = self.body(input_ids=ids[:, :-1], use_cache=False)
         return out.last_hidden_state[flags[:, 1:]], ids[flags]
 
 
 def pad_batch(prompts, completions, sampled, device="cpu"):
-    """Right-padded ids, attention mask, and which tokens were sampled: [B, T] each.
+    """Right-padded ids, and which of these tokens were sampled: [B, T] each.
 
     prompts [[7, 8], [9]], completions [[1, 2], [3]], all of them sampled, give
 
-        ids  [[7, 8, 1, 2], [9, 3, 0, 0]]        mask  [[1, 1, 1, 1], [1, 1, 0, 0]]
-        flags  [[F, F, T, T], [F, T, F, F]]
+        ids  [[7, 8, 1, 2], [9, 3, 0, 0]]        flags  [[F, F, T, T], [F, T, F, F]]
 
-    What a tool printed (sampled False) is read by the model, and no loss touches it. All of it
-    comes from lengths: `ids != pad` would lose the stop token where that is the padding, too.
+    What a tool printed (sampled False) is read by the model, and no loss touches it. The flags
+    come from lengths: `ids != pad` would lose the stop token where that is the padding, too.
     """
-    ids, mask, flags = [], [], []
+    ids, flags = [], []
     for prompt, completion, was_sampled in zip(
         prompts, completions, sampled, strict=True
     ):
-        row = torch.tensor(prompt + completion)
-        ids.append(row)
-        mask.append(torch.ones_like(row))
+        ids.append(torch.tensor(prompt + completion))
         flags.append(torch.tensor([False] * len(prompt) + was_sampled))
     pad = nn.utils.rnn.pad_sequence
-    return [pad(rows, batch_first=True).to(device) for rows in (ids, mask, flags)]
+    return [pad(rows, batch_first=True).to(device) for rows in (ids, flags)]
 
 
 # ---- 3. Sampling, and the backward passes ----------------------------------------------------

@@ -285,11 +285,11 @@ def test_group_advantages_by_hand():
 # 2. Alignment and padding
 # ----------------------------------------------------------------------------------------------------------------------
 def test_the_padding_example_of_the_docstring():
-    ids, mask, flags = fm.pad_batch([[7, 8], [9]], [[1, 2], [3]], [[True, True], [True]])
-    assert ids.tolist() == [[7, 8, 1, 2], [9, 3, 0, 0]] and mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    ids, flags = fm.pad_batch([[7, 8], [9]], [[1, 2], [3]], [[True, True], [True]])
+    assert ids.tolist() == [[7, 8, 1, 2], [9, 3, 0, 0]]
     assert flags.tolist() == [[False, False, True, True], [False, True, False, False]]
-    assert fm.pad_batch([[7, 8]], [[]], [[]])[2].sum() == 0  # an empty completion predicts nothing
-    assert fm.pad_batch([[7]], [[1, 2]], [[True, False]])[2].tolist() == [[False, True, False]]  # what a tool printed
+    assert fm.pad_batch([[7, 8]], [[]], [[]])[1].sum() == 0  # an empty completion predicts nothing
+    assert fm.pad_batch([[7]], [[1, 2]], [[True, False]])[1].tolist() == [[False, True, False]]  # what a tool printed
 
 
 @pytest.mark.parametrize("family", FAMILIES)
