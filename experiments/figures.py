@@ -1,11 +1,13 @@
 """The comparisons of the paper at toy scale and beyond it, from nothing: runs, results, README.md.
 
     make figures QUICK=1  # one seed, few steps, out/figures_quick: at most 20 minutes on 2 cores
-    make figures          # all of it but const_real, resumable; says first how long
-    python -m experiments.figures --only ema tail  # these alone; what is committed of others stays
+    make figures          # all of it but const_real and some arms' further seeds; says how long
+    python -m experiments.figures --all-seeds      # these seeds, too
+    python -m experiments.figures --only ema tail  # these alone
 
-An experiment is an entry of plan.toml: arms, each a few flags over train.py. Try it: change a line
-there and run it again. experiments/sweep.py runs the runs, and is the tool for grids of your own.
+What was finished is not run again, and what is committed of other runs stays. An experiment is an
+entry of plan.toml: arms, each a few flags over train.py. Try it: change a line there and run it
+again. experiments/sweep.py runs the runs, and is the tool for grids of your own.
 """
 
 import itertools
@@ -17,7 +19,7 @@ from pathlib import Path
 import tyro
 
 from experiments import bases, pictures, results
-from experiments.plan import experiments
+from experiments.plan import experiments, usual_runs
 from experiments.sweep import PANELS, call, execute_all, side_by_side
 from extras.flags import at_least_one
 from extras.runs import replace_text
@@ -58,6 +60,7 @@ class Config:
 
     quick: bool = False  # one seed, few steps
     only: tuple[str, ...] = ()  # these experiments; empty: all
+    all_seeds: bool = False  # also those of the arms that plan.toml lists as one_seed
     jobs: int = 2  # runs side by side, one thread each
     out: str = ""  # folder of the runs; empty: out/figures, or out/figures_quick
 
@@ -87,8 +90,9 @@ def section(name, experiment, rows, runs):
         counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
         text += f"\nNot run yet: {', '.join(counts)}.\n"
     minutes = runs.seconds.sum() / 60
+    seeds = " --all-seeds" if "one_seed" in experiment else ""
     needs = f", after {experiment['needs']}" if "needs" in experiment else ""
-    text += f"\n`python -m experiments.figures --only {name}`{needs} · {len(runs)} runs, "
+    text += f"\n`python -m experiments.figures --only {name}{seeds}`{needs} · {len(runs)} runs, "
     return text + f"{minutes:.0f} minutes · commit {', '.join(sorted(set(runs.commit)))}\n"
 
 
@@ -160,7 +164,10 @@ def main(cfg):
     if unknown:
         raise ValueError(f"--only {' '.join(unknown)}: there is {', '.join(known)}")
 
-    asked = [run for name in names for run in known[name]["runs"].values()]
+    asked = [run for name in names for run in usual_runs(known[name], cfg.all_seeds)]
+    more = sum(len(known[name]["runs"]) for name in names) - len(asked)
+    if more:
+        print(f"left out are {more} runs, further seeds of some arms: --all-seeds")
     # What others start from is first, and is run even where --only leaves it out.
     stems = [run.after for run in asked if run.after]
     runs = stems + asked

@@ -31,6 +31,17 @@ def experiments(quick, out):
     return found
 
 
+def usual_runs(entry, all_seeds):
+    """The runs of an entry: of the arms in `one_seed` the first alone, unless all are wanted."""
+    arms = [] if all_seeds else entry.get("one_seed", [])
+    first = entry.get("seeds", [0])[0]
+    return [
+        run
+        for (arm, seed), run in entry["runs"].items()
+        if seed == first or not matches(arm, arms)
+    ]
+
+
 def arms_of(entry, flags, quick):
     """Yields (arm, flags of train.py, {name: flags of eval.py}) for every choice of `vary`."""
     tests = entry.get("tests", {"": "{test}"})

@@ -477,6 +477,27 @@ def test_what_needs_more_than_a_plain_set_up_is_run_by_name_alone(monkeypatch):
     assert asked[0] >= {"main", "long"} and "const_real" not in asked[0] and asked[1] == {"const_real"}
 
 
+def test_further_seeds_of_some_arms_are_run_when_they_are_asked_for(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(figures, "execute_all", lambda runs, jobs: asked.append(set(runs)) or [])
+    monkeypatch.setattr(figures, "make_bases", lambda runs, jobs: None)
+    monkeypatch.setattr(figures, "write", lambda *_: None)
+    monkeypatch.setattr(figures.signal, "signal", lambda *_: None)
+    figures.main(figures.Config(only=("tail",)))
+    assert "left out are 8 runs" in capsys.readouterr().out  # K = 5 and 100, two tails, two seeds
+    figures.main(figures.Config(only=("tail",), all_seeds=True))
+    assert "left out" not in capsys.readouterr().out
+    more = asked[1] - asked[0]
+    assert {run.folder.name for run in more} == {f"{tail}_{k}_s{seed}" for tail in ("drop", "bucket") for k in (5, 100) for seed in (1, 2)}
+    assert asked[0] < asked[1]
+
+    # All that is run unasked fits into eight hours, with half an hour for the bases.
+    known = plan.experiments(False, "nowhere")
+    runs = {run for entry in known.values() if "needs" not in entry for run in plan.usual_runs(entry, False)}
+    runs |= {run.after for run in runs if run.after}
+    assert sum(run.cost for run in runs) / 2 < 7.5 * 3600
+
+
 def test_what_is_left_is_said_by_how_long_it_has_taken_so_far(tmp_path, monkeypatch, capsys):
     runs = [small(tmp_path / name) for name in "abc"]  # of equal cost
     clock = iter([0, 120, 360])
@@ -510,8 +531,8 @@ def test_bases_that_runs_name_are_made_first_but_for_what_is_there_and_the_slowe
 def test_an_estimate_counts_steps_evaluations_and_attempts_at_the_end():
     train = ("train.py", "--algo", "grpo", "--steps", "20", "--eval-every", "5")
     run = sweep.Run(Path("x"), train, (("", ("eval.py", "--samples", "2")),), pace=3)
-    assert run.cost == pytest.approx(15 + 3 * 20 * 2.2 + (5 * 128 + 2 * 256) / 100)
-    assert sweep.Run(Path("x"), (), (("", ("eval.py",)),)).cost == pytest.approx(15 + 4 * 256 / 100)
+    assert run.cost == pytest.approx(15 + 3 * 20 * 2.5 + (5 * 128 + 2 * 256) / 70)
+    assert sweep.Run(Path("x"), (), (("", ("eval.py",)),)).cost == pytest.approx(15 + 4 * 256 / 70)
 
 
 def test_theorems_of_another_hand_say_the_same_and_those_left_out_are(tmp_path, monkeypatch):
