@@ -11,6 +11,7 @@ A change is a function of what the tutor wrote, or a loss in place of the paper'
 """
 
 import sys
+from functools import partial
 
 import torch
 
@@ -84,7 +85,7 @@ def forks(logp, logq):
 
 def main(names, flags):
     """train.py with these changes."""
-    known = {"expert", "forks", *CHANGES}
+    known = {"expert", "forks", "no_momentum", *CHANGES}
     unknown = set(names) - known
     if unknown:
         sys.exit(
@@ -96,6 +97,8 @@ def main(names, flags):
         return train.main(flags)
     if "forks" in names:
         fd_mini.LOSSES["drop"] = forks
+    if "no_momentum" in names:  # Adam's step follows the gradient of its own batch alone
+        torch.optim.AdamW = partial(torch.optim.AdamW, betas=(0.0, 0.999))
 
     prepare = train.prepare
 

@@ -128,3 +128,22 @@ def test_a_change_reaches_train_py(tmp_path):
     wrong = run(*beyond, "taugt", "--steps", "1")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("beyond.py: taugt is none of expert, failures")
+
+
+def test_without_momentum_a_step_has_the_direction_of_its_own_gradient(monkeypatch):
+    """After nine gradients of 1 one of -1 turns the parameter round; with Adam's usual average it goes on."""
+    def last_move():
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0)
+        for gradient in [1.0] * 9 + [-1.0]:
+            before = weight.item()
+            weight.grad = torch.tensor([gradient])
+            optimizer.step()
+        return weight.item() - before
+
+    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.AdamW)  # put back afterwards
+    monkeypatch.setattr(beyond.train, "prepare", beyond.train.prepare)
+    monkeypatch.setattr(beyond.train, "main", lambda flags: None)
+    assert last_move() < 0
+    beyond.main(["no_momentum"], [])
+    assert 0.09 < last_move() < 0.11
