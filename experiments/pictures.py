@@ -42,7 +42,7 @@ TITLES = {
 }
 # These have their look in every picture, under other names, too. The rest takes what is left.
 FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse fd_bare
-    bucket frozen be_concise lean k5_drop k5_bucket""".split()
+    bucket frozen be_concise lean k5_drop k5_bucket no_momentum""".split()
 SAME = {"truth": "fd_truth", "reverse": "fd_reverse", "1": "frozen", "bucket_25": "bucket"}
 SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket"}
 SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
