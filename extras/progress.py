@@ -30,10 +30,13 @@ class Progress:
         if not ranks.FIRST:
             return
         self.line("log", step, metrics)
-        for rollout in rollouts[:8]:
+        kept = rollouts[:8]
+        told = [rollout for rollout in kept if rollout.feedback is not None]
+        logps = zip(*(self.logps(told, role) for role in runs.BOTH))
+        for rollout in kept:
             row = runs.record(step, rollout)
             if rollout.feedback is not None:
-                row["logps"] = {role: self.logps(rollout, role) for role in runs.BOTH}
+                row["logps"] = dict(zip(runs.BOTH, next(logps)))
             runs.append(self.out / "rollouts.jsonl", row)
         if self.cfg.keep_every and step % self.cfg.keep_every == 0:
             runs.keep(self.out, self.policy, step)
@@ -51,16 +54,25 @@ class Progress:
             self.send({f"{name}/{key}": value for key, value in single}, step)
 
     @torch.no_grad()
-    def logps(self, rollout, role):
-        """log p of every token of an attempt as the loss saw it; None for what a tool printed."""
-        prompt = rollout.prompt_ids
+    def logps(self, rollouts, role):
+        """Of each attempt, log p of every token as the loss saw it; None for what a tool printed."""
+        prompts = [r.prompt_ids for r in rollouts]
         if role == "teacher":
-            prompt = prompt_for(
-                self.policy, rollout.theorem, rollout.feedback, self.cfg.max_new_tokens
-            )
-        with self.policy.act_as(role):
-            nll, _ = fd_mini.sampled_nll(
-                self.policy, [prompt], [rollout.completion_ids], [rollout.sampled]
-            )
-        said = iter(nll.neg().tolist())
-        return [round(next(said), 3) if own else None for own in rollout.sampled]
+            most = self.cfg.max_new_tokens
+            prompts = [prompt_for(self.policy, r.theorem, r.feedback, most) for r in rollouts]
+        found = [[None] * len(r.sampled) for r in rollouts]
+        batches = fd_mini.micro_batches(
+            self.cfg.micro_tokens,
+            prompts,
+            [r.completion_ids for r in rollouts],
+            [r.sampled for r in rollouts],
+            range(len(rollouts)),
+        )
+        for *batch, numbers in batches:  # batch: prompts, completions, flags
+            with self.policy.act_as(role):
+                nll, _ = fd_mini.sampled_nll(self.policy, *batch)
+            said = iter(nll.neg().tolist())
+            for i in numbers:
+                own = rollouts[i].sampled
+                found[i] = [round(next(said), 3) if flag else None for flag in own]
+        return found

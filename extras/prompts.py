@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from data import first
 from extras.tools import TOOLS, tool_prompt
-from feedback import build_prompt
+from feedback import build_prompt, prompt_text
 from lean.answers import continuation
 from lean.text import IMPORTS
 
@@ -77,6 +77,9 @@ def with_room(policy, theorems, max_new_tokens, imitated=False, named=True):
     """
     good, bad, rooms = [], [], []
     for theorem in theorems:
+        if not imitated and is_short(policy, theorem, policy.max_positions - max_new_tokens):
+            good.append(theorem)
+            continue
         prompt = len(prompt_for(policy, theorem))
         least = 1
         if imitated and theorem.proof:
@@ -106,6 +109,14 @@ def with_room(policy, theorems, max_new_tokens, imitated=False, named=True):
     if named:
         print(f"{problem} and are left out: {first(10, bad)}; {advice}")
     return good
+
+
+def is_short(policy, theorem, room):
+    """Does its prompt fit, whatever the tokenizer? A token has a byte or more, and half of the
+    room is for what tokenizers add. Of thousands of theorems most need no other look."""
+    if policy.style == "chat" or policy.tools:
+        return False  # the template and the tools are of any length
+    return 2 * len(prompt_text(theorem, None, policy.style).encode()) < room
 
 
 def text_behind(tokenizer, prompt, ids):

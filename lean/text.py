@@ -1,6 +1,7 @@
 """Reading Lean's text without Lean: tokens, open scopes, the parts of a theorem and a file."""
 
 import re
+from functools import lru_cache
 
 # Where a name ends is Lean's rule to the letter: `Aᵀnotation` holds a keyword, `αnotation` does
 # not.
@@ -42,13 +43,14 @@ COMMAND = set("""
     """.split())
 
 
+@lru_cache(maxsize=16)  # a text is asked about several times in a row
 def tokens(text):
-    """Lean text -> ([(token, offset)], ok): a dotted name in one piece, comments and strings
+    """Lean text -> (((token, offset), ...), ok): a dotted name in one piece, comments and strings
     left out. `ok` is False when a comment, string, quoted name or bracket is not closed where
     Lean would want it.
 
     >>> tokens("by exact sorry_not -- sorry")  # neither name nor comment gives a token `sorry`
-    ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
+    ((("by", 0), ("exact", 3), ("sorry_not", 9)), True)
     """
     found, brackets, ok = [], [], True
     position = 0
@@ -59,7 +61,7 @@ def tokens(text):
         if match["comment"] == "/-":
             position = end_of_comment(text, position)
             if not position:
-                return found, False
+                return tuple(found), False
         elif match["broken"]:
             ok = False
         elif match["word"] or match["other"]:
@@ -69,7 +71,7 @@ def tokens(text):
                 brackets.append(OPENING.index(token))
             elif token in CLOSING:
                 ok = ok and bool(brackets) and brackets.pop() == CLOSING.index(token)
-    return found, ok and not brackets
+    return tuple(found), ok and not brackets
 
 
 def words(text):

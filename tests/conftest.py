@@ -1,4 +1,5 @@
 """Every test runs on a CPU, without a network, a hub or a `lean` on PATH."""
+import gc
 import os
 import signal
 from multiprocessing import forkserver
@@ -11,6 +12,10 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # half a million objects of libraries are never garbage
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -337,7 +337,7 @@ def test_a_keyword_that_a_careless_reader_overlooks_is_seen(text):
 def test_a_name_ends_where_lean_says_it_ends(env):
     edges = "ÀÖ×Øö÷øÿĀſƀªµΐΑΟΠΡΣΤΩΪακλμωϊϻϼἀ῾῿ⁱⁿ₀₉₊ₐₜ₝ᵡᵢᵪᵫⱼⱻ℀⅏⅐𝒜𝖟𝖠²¹ᵀ中'!?"
     jobs = [(Theorem("t", TRUE), f"let x{edge}y := hp; x{edge}y") for edge in edges]
-    one_word = [tokens(f"x{edge}y")[0] == [(f"x{edge}y", 0)] for edge in edges]
+    one_word = [tokens(f"x{edge}y")[0] == ((f"x{edge}y", 0),) for edge in edges]
     assert [verdict.status == "proved" for verdict in env.check(jobs)] == one_word
 
 

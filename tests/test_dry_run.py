@@ -290,5 +290,5 @@ def test_what_looks_at_a_model_beside_its_training_keeps_to_one_device(on_cuda):
     on_cuda.tokenizer = tokenizer
     assert provers.head_error(on_cuda) == 1, "a fake number"
     rollout = SimpleNamespace(prompt_ids=PROMPTS[0], completion_ids=[1, 2, 3], sampled=[True, False, True])
-    seen = Progress.logps(SimpleNamespace(policy=on_cuda), rollout, "student")
-    assert seen == [1, None, 1]
+    writer = SimpleNamespace(policy=on_cuda, cfg=SimpleNamespace(micro_tokens=4096))
+    assert Progress.logps(writer, [rollout], "student") == [[1, None, 1]]

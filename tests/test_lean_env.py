@@ -610,7 +610,7 @@ def test_a_whole_file_must_prove_our_statement(env):
 
 
 def test_the_reader_of_tokens_knows_comments_strings_and_names():
-    assert tokens("by exact sorry_not -- sorry") == ([("by", 0), ("exact", 3), ("sorry_not", 9)], True)
+    assert tokens("by exact sorry_not -- sorry") == ((("by", 0), ("exact", 3), ("sorry_not", 9)), True)
     text = "f'.x₁ /- a /- b -/ c -/ \"(\" 'x' «a b».c r#\"\")\"#"
     assert [word for word, _ in tokens(text)[0]] == ["f'.x₁", "«a b».c"]
     assert not any(tokens(text)[1] for text in ("(", ")", "⟨)", ") ()", "/- /- -/", "\"", "-/"))

@@ -113,18 +113,21 @@ def test_what_a_tool_printed_has_no_thoughts_and_the_rest_is_where_it_was(whole,
     told = Rollout(theorem, prompt_for(policy, theorem), ids, sampled, Verdict("rejected"))
     told.feedback = "1. Write `h`, not `k`."
     untold = Rollout(theorem, prompt_for(policy, theorem), ids, sampled, Verdict("timeout"))
+    shorter = Rollout(theorem, told.prompt_ids, ids[2:], sampled[2:], Verdict("rejected"), feedback=told.feedback)
     (tmp_path / "run").mkdir()
-    Progress(cfg, tmp_path / "run", policy, None, 0).log(1, {"loss": 1.0}, [told, untold])
+    Progress(cfg, tmp_path / "run", policy, None, 0).log(1, {"loss": 1.0}, [told, untold, shorter])
 
     rows = rows_of(tmp_path / "run" / "rollouts.jsonl")
-    assert "logps" not in rows[1]  # nothing is learnt from it
+    assert "logps" not in rows.pop(1)  # nothing is learnt from it
     prompts = {"student": told.prompt_ids, "teacher": prompt_for(policy, theorem, told.feedback)}
-    for role, prompt in prompts.items():
-        with torch.no_grad(), policy.act_as(role):
-            logits = policy.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
-        right = logits.log_softmax(-1)[range(len(ids)), ids]
-        for t, (logp, own) in enumerate(zip(rows[0]["logps"][role], sampled)):
-            assert logp == (pytest.approx(right[t].item(), abs=1e-3) if own else None)
+    for row, rollout in zip(rows, (told, shorter)):
+        ids = rollout.completion_ids
+        for role, prompt in prompts.items():
+            with torch.no_grad(), policy.act_as(role):
+                logits = policy.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+            right = logits.log_softmax(-1)[range(len(ids)), ids]
+            for t, (logp, own) in enumerate(zip(row["logps"][role], rollout.sampled, strict=True)):
+                assert logp == (pytest.approx(right[t].item(), abs=1e-3) if own else None)
     assert rows[0]["logps"]["student"] != rows[0]["logps"]["teacher"]
 
 
