@@ -308,9 +308,11 @@ class Policy:
         else:
             # With B = 0 the adapters do nothing. One stored zero is viewed in every shape.
             base = [p.new_zeros(()).expand_as(p) for p in self.student]
-        student = [p.data for p in self.student]
         self.roles = dict(
-            student=student, teacher=self.teacher, base=base, reference=base
+            student=[p.data for p in self.student],
+            teacher=self.teacher,
+            base=base,
+            reference=base,
         )
         self.active = "student"
 
@@ -537,17 +539,19 @@ def fd_backward(
     batches = micro_batches(
         micro_tokens, teacher_prompts, completions, sampled, prompts
     )
-    for teacher_rows, completion_rows, flags, student_rows in batches:
-        # Same completions, same flags: row n is the same token to teacher and student.
-        with torch.no_grad(), policy.act_as("teacher"), policy.merged():
+    with torch.no_grad(), policy.act_as("teacher"), policy.merged():
+        tops = []  # of each batch ids, logps [N, K]
+        for teacher_rows, completion_rows, flags, _ in batches:
             hidden, _ = policy.hidden(teacher_rows, completion_rows, flags)  # [N, D]
-            ids, logps = teacher_topk(hidden, policy.head, top_k)  # [N, K] each
+            tops.append(teacher_topk(hidden, policy.head, top_k))
 
+    # Same completions, same flags: row n is the same token to teacher and student.
+    for (_, completion_rows, flags, student_rows), top in zip(batches, tops):
         with policy.act_as("student"):
             hidden, _ = policy.hidden(student_rows, completion_rows, flags)  # [N, D]
             # [N] and [N, 5]
             loss, stats = linear_topk_cross_entropy(
-                hidden, policy.head, ids, logps, tail, with_stats=True
+                hidden, policy.head, *top, tail, with_stats=True
             )
             (loss.sum() / count).backward()
 
@@ -586,16 +590,16 @@ def grpo_backward(
     count = sum(map(sum, sampled))
     totals = Counter()
     batches = micro_batches(micro_tokens, prompts, completions, sampled, advantages)
-    for *batch, gains in batches:  # batch: prompts, completions, flags
-        with torch.no_grad(), policy.act_as("reference"), policy.merged():
-            reference_nll, _ = sampled_nll(policy, *batch)  # [N]
+    with torch.no_grad(), policy.act_as("reference"), policy.merged():
+        # [N] of each batch, which is prompts, completions, flags
+        references = [sampled_nll(policy, *batch)[0] for *batch, _ in batches]
 
+    for (*batch, gains), reference_nll in zip(batches, references):
         with policy.act_as("student"):
             nll, entropy = sampled_nll(policy, *batch)  # [N] each
-            per_token = [
-                gain for gain, row in zip(gains, batch[-1]) for flag in row if flag
-            ]
-            advantage = nll.new_tensor(per_token)  # [N]
+            advantage = nll.new_tensor(
+                [gain for gain, row in zip(gains, batch[-1]) for flag in row if flag]
+            )  # [N]
             ratio = (nll.detach() - nll).exp()
             d = (nll - reference_nll).clamp(-20, 20)
             k3 = d.exp() - d - 1

@@ -335,9 +335,8 @@ def validate(cfg: Config, run: Run, progress: Progress, step: int):
         run.policy, run.env, run.valid, 1, cfg.max_new_tokens, seed=cfg.seed
     )
     progress.validated(step, result)
-    shown = []
-    for name in ("pass@1", "entropy", "length"):
-        shown.append(f"{name} {result.get(name, math.nan):.3f}")
+    names = "pass@1", "entropy", "length"
+    shown = [f"{name} {result.get(name, math.nan):.3f}" for name in names]
     print(f"  validation after step {step}: {'  '.join(shown)}", flush=True)
 
 

@@ -82,12 +82,12 @@ def test_the_teacher_follows_the_student_at_the_papers_pace(tmp_path):
 
 def test_constant_feedback_and_a_frozen_teacher_drive_kl_towards_zero_and_the_student_moves(tmp_path):
     advice = "const:1. Write `intro`, not `assume`; write `constructor`, not `split`."
-    out = train.train(Config(out=str(tmp_path / "run"), feedback=advice, ema_alpha=1.0, steps=15, **SMALL | dict(prompts_per_step=32, lr=2e-3, warmup=2, lora_rank=32)))
+    out = train.train(Config(out=str(tmp_path / "run"), feedback=advice, ema_alpha=1.0, steps=10, **SMALL | dict(prompts_per_step=16, lr=2e-3, warmup=2, lora_rank=32)))
     log, rollouts = rows_of(out / "log.jsonl"), rows_of(out / "rollouts.jsonl")
     assert sum(r["kl"] for r in log[-3:]) / 3 < 0.5 * log[0]["kl"]
     words = lambda steps: " ".join(r["text"] for r in rollouts if r["step"] in steps)  # noqa: E731
     assert words({1, 2}).count("assume") > words({1, 2}).count("intro")  # what it wrote before it was taught, without the advice
-    assert words({14, 15}).count("intro") > words({14, 15}).count("assume")  # and after, still without it
+    assert words({9, 10}).count("intro") > words({9, 10}).count("assume")  # and after, still without it
 
 
 def test_grpo_over_fd_starts_from_the_students_adapters_with_a_fresh_optimiser(tmp_path):
