@@ -76,14 +76,14 @@ def next_command(text, found, after):
     depth = end = 0
     for i, (word, at) in enumerate([*found, ("", len(text))]):
         gap = text[end:at]  # what lies between two tokens: spaces, comments, strings
-        is_command = (
+        at_margin = depth == 0 and re.search(r"\n(/-.*-/\s*)?\Z", gap, re.S)
+        is_command = at_margin and (
             word in COMMANDS
             or re.match(r"#\w", word)
             or text.startswith("@[", at)
             or re.search(r"\n/-[-!]", gap)
         )
-        at_margin = depth == 0 and re.search(r"\n(/-.*-/\s*)?\Z", gap, re.S)
-        if i > after and at_margin and is_command:
+        if i > after and is_command:
             return i
         depth += step(word)
         end = at + len(word)

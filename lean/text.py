@@ -58,14 +58,14 @@ def tokens(text):
         match = TOKEN.match(text, position)
         start, position = position, match.end()
 
-        if match["comment"] == "/-":
+        kind, token = match.lastgroup, match[0]  # None: white space
+        if kind == "comment" and token == "/-":
             position = end_of_comment(text, position)
             if not position:
                 return tuple(found), False
-        elif match["broken"]:
+        elif kind == "broken":
             ok = False
-        elif match["word"] or match["other"]:
-            token = match[0]
+        elif kind in ("word", "other"):
             found.append((token, start))
             if token in OPENING:
                 brackets.append(OPENING.index(token))
