@@ -19,8 +19,9 @@ def end(*_):
 
 def over():
     """The libraries are there: a Ctrl-C is a KeyboardInterrupt again."""
-    gc.freeze()  # what is there now is never looked at again
-    gc.enable()
+    if is_script:
+        gc.freeze()  # what is there now is never looked at again
+        gc.enable()
     if signal.getsignal(signal.SIGINT) is end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,5 +30,5 @@ def over():
 is_script = Path(sys.argv[0]).name in ("train.py", "eval.py")
 if is_script:
     gc.disable()
-if is_script and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)

@@ -167,6 +167,22 @@ def test_when_none_is_left_one_line_says_what_takes_the_room(tiny):
     assert "leave" not in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_prompt_that_is_called_short_unseen_is_as_short_when_it_is_tokenised(llama2, tiny):
+    """Also where every byte is a token."""
+    random.seed(0)
+    said = 0
+    for policy in (llama2, tiny):
+        for _ in range(200):
+            letters = random.choices("p →∧∨ℕ⟨⟩αβ🦆\n·₁0a", k=random.randrange(60))
+            theorem = Theorem("t", f"theorem t : {''.join(letters)}", random.choice([None, "open Nat\n" * random.randrange(5)]))
+            needed = len(prompts.prompt_for(policy, theorem))
+            room = random.randrange(20, 400)
+            short = prompts.is_short(policy, theorem, room)
+            assert needed <= room or not short
+            said += short
+    assert 100 < said < 300
+
+
 def test_a_proof_to_imitate_needs_its_room_too(tiny, capsys):
     long = dataclasses.replace(THEOREM, name="long", proof="by\n  intro h\n" + "  skip\n" * 300 + "  exact h")
     assert prompts.with_room(tiny, [THEOREM, long], 80) == [THEOREM, long]

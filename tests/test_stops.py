@@ -128,6 +128,21 @@ def test_a_ctrl_c_while_libraries_are_imported_cannot_be_swallowed_there():
         assert (done.returncode, done.stdout, done.stderr) == wanted
 
 
+GARBAGE = """
+import gc
+from extras import early
+print(gc.isenabled(), end=" ")
+early.over()
+print(gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+
+
+def test_a_script_looks_for_garbage_when_its_libraries_are_there_and_a_notebook_always():
+    for name, wanted in (("here/train.py", "False True True\n"), ("eval.py", "False True True\n"), ("kernel.py", "True True False\n")):
+        done = subprocess.run([sys.executable, "-c", f"import sys; sys.argv[0] = '{name}'\n" + GARBAGE], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout == wanted, done.stderr
+
+
 def test_after_kill_9_the_run_goes_on_from_its_last_checkpoint(tmp_path, whole):
     out = tmp_path / "run"
     process = start(out, "--steps", "800", "--save-every=3", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
