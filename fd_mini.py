@@ -514,7 +514,7 @@ def row_length(row):
 # tokens. The loss is divided by the WHOLE batch's count of sampled tokens, so that no split
 # into micro-batches changes the gradient but by rounding. No role changes between a forward and
 # its backward.
-# After a ValueError (a row that is too long) the gradients are those of the rows before it.
+# The student's pass comes last: a row that is too long is a ValueError before any gradient.
 
 
 def fd_backward(

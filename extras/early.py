@@ -1,8 +1,8 @@
 """While train.py or eval.py imports libraries: a Ctrl-C ends the process, in one line.
 
 A KeyboardInterrupt inside an import may be swallowed there, and leave half a module behind, on
-which something else fails later. And Python does not look for garbage: what is imported stays, and
-to go through half a million objects again and again is a fifth of the time to the first line.
+which something else fails later. And Python does not look for garbage there: what is imported
+stays, and to go through all of it again and again takes seconds.
 """
 
 import gc
@@ -18,7 +18,7 @@ def end(*_):
 
 
 def over():
-    """The libraries are there: a Ctrl-C is a KeyboardInterrupt again."""
+    """The libraries are there: a Ctrl-C is a KeyboardInterrupt again, and garbage is looked for."""
     if is_script:
         gc.freeze()  # what is there now is never looked at again
         gc.enable()

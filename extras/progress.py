@@ -68,11 +68,11 @@ class Progress:
             [r.sampled for r in rollouts],
             range(len(rollouts)),
         )
-        with self.policy.act_as(role), self.policy.merged():
-            for *batch, numbers in batches:  # batch: prompts, completions, flags
+        for *batch, numbers in batches:  # batch: prompts, completions, flags
+            with self.policy.act_as(role), self.policy.merged():
                 nll, _ = fd_mini.sampled_nll(self.policy, *batch)
-                said = iter(nll.neg().tolist())
-                for i in numbers:
-                    own = rollouts[i].sampled
-                    found[i] = [round(next(said), 3) if flag else None for flag in own]
+            said = iter(nll.neg().tolist())
+            for i in numbers:
+                own = rollouts[i].sampled
+                found[i] = [round(next(said), 3) if flag else None for flag in own]
         return found

@@ -112,8 +112,8 @@ def with_room(policy, theorems, max_new_tokens, imitated=False, named=True):
 
 
 def is_short(policy, theorem, room):
-    """Does its prompt fit, whatever the tokenizer? A token has a byte or more, and half of the
-    room is for what tokenizers add. Of thousands of theorems most need no other look."""
+    """Does its prompt surely fit? A token has a byte or more, and half of the room is left for what
+    a tokenizer adds. Of thousands of theorems most need no other look."""
     if policy.style == "chat" or policy.tools:
         return False  # the template and the tools are of any length
     return 2 * len(prompt_text(theorem, None, policy.style).encode()) < room

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish():
-    gc.freeze()  # half a million objects of libraries are never garbage
+    gc.freeze()  # the libraries are never garbage
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 LOAD = """
 import gc, sys
-gc.disable()  # to import the libraries takes three quarters of the time
+gc.disable()  # as train.py does while it imports libraries: that is quicker
 from extras import provers
 for model in sys.argv[1:]:
     try:

@@ -423,6 +423,13 @@ def test_a_batch_without_sampled_tokens_gives_zeros(policy):
 def test_rows_longer_than_the_model_are_refused(policy):
     with pytest.raises(ValueError, match="64.*--max-new-tokens"):
         fm.fd_backward(policy, [[1]], [[1] * 60], [[2] * 5], [[True] * 5])  # the student would fit, the teacher does not
+    prompts, completions, sampled = [[1], [1] * 60], [[2] * 5] * 2, [[True] * 5] * 2
+    for backward in (lambda: fm.fd_backward(policy, prompts, prompts, completions, sampled, micro_tokens=10),
+                     lambda: fm.grpo_backward(policy, prompts, completions, sampled, [1.0, 1.0], micro_tokens=10)):
+        policy.model.zero_grad(set_to_none=True)
+        with pytest.raises(ValueError, match="64.*--max-new-tokens"):
+            backward()  # the first row would fit
+        assert all(p.grad is None for p in policy.student)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
