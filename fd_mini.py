@@ -216,8 +216,7 @@ class LoRALinear(nn.Module):
 
     def forward(self, x):
         low = self.scale * F.linear(x, self.lora_A.weight.to(x.dtype))  # [..., r]
-        update = F.linear(low, self.lora_B.weight.to(x.dtype))  # [..., out]
-        return self.base(x) + update
+        return self.base(x) + F.linear(low, self.lora_B.weight.to(x.dtype))  # [..., out]
 
     def train(self, mode=True):
         # Never eval: there bitsandbytes' CPU kernel repacks a weight and loses its gradient.
@@ -304,7 +303,7 @@ class Policy:
         self.student = [p for p in self.model.parameters() if p.requires_grad]
         self.teacher = [p.detach().clone() for p in self.student]
         if self.rank == 0:
-            base = [p.detach().clone() for p in self.student]
+            base = [p.clone() for p in self.teacher]
         else:
             # With B = 0 the adapters do nothing. One stored zero is viewed in every shape.
             base = [p.new_zeros(()).expand_as(p) for p in self.student]
@@ -398,20 +397,23 @@ def sample(
     generator=None,
     batch_size=None,
     stop=None,
+    uniforms=None,
 ):
     """Completions of B prompts (lists of ids) by the active role: [(ids, finished)], in order.
 
     A finished completion ends with a stop id; others were cut by max_new_tokens, by the model's
     positions or by stop(ids) -> bool, at a tool call. Temperature 0 is greedy. A row's random
-    numbers (CPU generator) do not depend on the rows beside it. batch_size: rows decoded at a
-    time, each in a slot. ValueError for a prompt that is empty or too long.
+    numbers, uniforms [B, max_new_tokens] or of a CPU generator, do not depend on the rows beside
+    it. batch_size: rows decoded at a time, each in a slot. ValueError for a prompt that is empty
+    or too long.
     """
     lengths = list(map(len, prompts))
     if not all(0 < length < policy.max_positions for length in lengths):
         raise ValueError(f"prompts must have 1 to {policy.max_positions - 1} tokens")
-    uniforms = torch.rand(
-        len(prompts), max_new_tokens, generator=generator, dtype=torch.float64
-    )
+    if uniforms is None:
+        uniforms = torch.rand(
+            len(prompts), max_new_tokens, generator=generator, dtype=torch.float64
+        )
     completions = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lengths.__getitem__)
     if uniforms.numel():
@@ -471,8 +473,11 @@ def decode(
 def has_ended(policy, prompt, completion, most, stop):
     """Did this row end with its newest token: a stop id, no room for more, or a tool call?"""
     room = min(most, policy.max_positions - len(prompt))
-    stopped = stop and stop(completion)
-    return completion[-1] in policy.stop_ids or len(completion) >= room or stopped
+    return (
+        completion[-1] in policy.stop_ids
+        or len(completion) >= room
+        or stop and stop(completion)
+    )
 
 
 def pick_token(logits, uniforms, temperature=1.0):

@@ -9,7 +9,6 @@ ones of Qwen3.5), have as many states as there are slots.
 from types import SimpleNamespace
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
@@ -81,8 +80,9 @@ class Slots:
             return torch.cat(each)
 
         new_tensor = self.numbers.new_tensor
-        # [those that are different, T]
-        ids = pad_sequence([new_tensor(p) for p in different], batch_first=True)
+        lengths = list(map(len, different))
+        padded = [[*p, *[0] * (max(lengths) - len(p))] for p in different]
+        ids = new_tensor(padded)  # [those that are different, T]
         self.place.of = new_tensor([different.index(tuple(p)) for p in prompts])  # [B]
         self.place.rows = new_tensor(slots)[:, None]  # [B, 1]
         self.place.positions = self.numbers[: ids.shape[1]]  # [T]
@@ -101,8 +101,8 @@ class Slots:
         else:  # the first prompt's states in every slot
             cache.reorder_cache(torch.zeros_like(self.numbers[: self.place.size]))
             self.cache = cache
-        ends = zip(out.last_hidden_state, different)
-        return torch.stack([hidden[len(p) - 1] for hidden, p in ends])[self.place.of]
+        last = new_tensor(lengths) - 1
+        return out.last_hidden_state[self.numbers[: len(last)], last][self.place.of]
 
     def step(self, texts):
         """One more token for each of the first slots. -> [B, D]
@@ -143,12 +143,14 @@ class Slots:
 
     def move(self, last, slot):
         """The row of the last slot moves to this one, and the last slot is gone."""
-        for layer in self.keys.values():
-            for buffer in layer.buffers:
-                buffer[slot] = buffer[last]
-        order = self.numbers[:last].clone()
-        order[slot : slot + 1] = last
-        self.cache.reorder_cache(order)  # states alone
+        if slot < last:
+            for layer in self.keys.values():
+                for buffer in layer.buffers:
+                    buffer[slot] = buffer[last]
+        if self.has_states:
+            order = self.numbers[:last].clone()
+            order[slot : slot + 1] = last
+            self.cache.reorder_cache(order)  # states alone
 
 
 def states(cache):

@@ -13,6 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
 import fd_mini
 from extras.prompts import call_style, decode, prompt_for
 from extras.tools import (
@@ -31,10 +34,12 @@ TURNS = 8  # calls in one attempt
 
 @dataclass
 class Attempt(Rollout):
-    """A rollout with a folder for its files; call: what it has written and waits for."""
+    """A rollout with a folder for its files; call: what it has written and waits for; uniforms:
+    what its tokens are drawn with, [max_new_tokens]."""
 
     folder: Path | None = None
     call: Call | None = None
+    uniforms: torch.Tensor | None = None
 
 
 def roll_out(
@@ -79,10 +84,15 @@ def converse(policy, env, rollouts, max_new_tokens, generator):
     """
     style = call_style(policy)
     limit = min(2000, max(80, max_new_tokens))  # characters of an output
+    # A row's random numbers, one for each place in its completion, whatever the others do.
+    shape = len(rollouts), max_new_tokens
+    numbers = torch.rand(shape, generator=generator, dtype=torch.float64)
+    for rollout, its in zip(rollouts, numbers):
+        rollout.uniforms = its
 
     live = rollouts
     for turn in range(TURNS + 1):
-        sample_turn(policy, live, max_new_tokens, generator, may_call=turn < TURNS)
+        sample_turn(policy, live, max_new_tokens, may_call=turn < TURNS)
 
         calling = [r for r in live if r.call]
         jobs = [(r.theorem, r.folder, r.call.name, r.call.args) for r in calling]
@@ -102,21 +112,21 @@ def converse(policy, env, rollouts, max_new_tokens, generator):
         rollout.text = answer(rollout.conversation)
 
 
-def sample_turn(policy, rollouts, max_new_tokens, generator, may_call):
+def sample_turn(policy, rollouts, max_new_tokens, may_call):
     """Goes on with each rollout up to a call or its end."""
-
     behind = rollouts[0].prompt_ids  # all prompts end alike
 
     def called(ids):
         newest = decode(policy, behind, ids[-1:])  # only such a token can complete a call
         return re.search("[\n>]", newest) and find_call(decode(policy, behind, ids))
 
+    left = [rollout.uniforms[len(rollout.completion_ids) :] for rollout in rollouts]
+    left = pad_sequence(left, batch_first=True)  # [B, the most that one has room for]
     samples = fd_mini.sample(
         policy,
         [rollout.prompt_ids + rollout.completion_ids for rollout in rollouts],
-        max(max_new_tokens - len(rollout.completion_ids) for rollout in rollouts),
-        1.0,
-        generator=generator,
+        left.shape[1],
+        uniforms=left,
         stop=called if may_call else None,
     )
 

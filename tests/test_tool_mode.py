@@ -37,7 +37,7 @@ def scripted(policy, monkeypatch, *turns):
     """
     turns, stops = iter(turns), []
 
-    def sample(policy, prompts, room, temperature, generator=None, batch_size=64, stop=None):
+    def sample(policy, prompts, room, uniforms, stop):
         out = []
         for text in next(turns):
             ids = policy.tokenizer.encode(text, add_special_tokens=False)
@@ -278,3 +278,19 @@ def test_chat_models_get_their_own_call_format(policy, monkeypatch):
     assert (
         before == "import Mathlib\nimport Aesop\n" and told and after.endswith("-/\nopen Nat\n")
     )  # a server takes leading imports only
+
+
+def test_after_a_call_a_row_goes_on_as_it_would_beside_other_rows(env):
+    """Its random numbers belong to places in its own completion: which rows are left when it goes on, and how far these are,
+    does not matter."""
+    policy = fd_mini.Policy("toy/tiny_tools", rank=4)
+    policy.tools = True
+    theorems = load_theorems("toy", "test")
+    told = ["1. Search `add_comm`."] * 4
+    beside = [None, None, *told[2:]]  # the last two do as before; the others end without a call, or elsewhere
+    first = tool_mode.roll_out(policy, env, theorems[:4], 120, torch.Generator(), told)
+    second = tool_mode.roll_out(policy, env, [*theorems[8:10], *theorems[2:4]], 120, torch.Generator(), beside)
+    called = [r for r in first[2:] if not all(r.sampled)]
+    assert called and any(r.sampled[-1] for r in called), "what it wrote after the call is compared, too"
+    assert [r.completion_ids for r in first[2:]] == [r.completion_ids for r in second[2:]]
+    assert [r.completion_ids for r in first[:2]] != [r.completion_ids for r in second[:2]]
