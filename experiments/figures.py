@@ -32,7 +32,8 @@ Written by `python -m experiments.figures` from plan.toml, results.csv and runs.
 of the test theorems unless a heading says otherwise: means [95 % interval]. An interval of pass@k \
 covers seeds and theorems (both drawn again); with a †, one seed, theorems alone; with a *, where \
 it is not known which theorems were proved, seeds alone (Student's t), as intervals of other \
-numbers and bands do, which one seed has not; curves of two have no band. Entropy and KL are nats a \
+numbers and bands do, which one seed has not; curves of two have no band. How far any two arms are \
+apart: `python -m experiments.results main fd grpo --k 8`. Entropy and KL are nats a \
 token, lengths are tokens. A point of a \
 validation curve is one attempt at each of 128 theorems (standard error 0.04); entropy in training \
 is over the tokens learnt from. Unless a section says otherwise a run has 40 steps on the whole \
@@ -65,9 +66,14 @@ class Config:
     out: str = ""  # folder of the runs; empty: out/figures, or out/figures_quick
 
 
+def paragraphs(text):
+    """Without line breaks but those between paragraphs."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
 def section(name, experiment, rows, runs):
     """Question, setting, picture, one table, answer, what would change it."""
-    texts = {key: " ".join(experiment.get(key, "").split()) for key in TEXTS}
+    texts = {key: paragraphs(experiment.get(key, "")) for key in TEXTS}
     text = f"\n## {name}\n\n**{texts['question']}** {texts['setting']}\n\n"
     text += f"![{name}](figures/{name}.png)\n\n"
     arms = list(dict.fromkeys(arm for arm, _ in experiment["runs"]))
@@ -87,8 +93,8 @@ def section(name, experiment, rows, runs):
     if "columns" in experiment:
         text += "\nWhere a cell is empty, nothing was run.\n"
     if missing:
-        counts = [f"{arm} ({missing.count(arm)} seeds)" for arm in dict.fromkeys(missing)]
-        text += f"\nNot run yet: {', '.join(counts)}.\n"
+        counts = [f"{arm} ({missing.count(arm)})" for arm in dict.fromkeys(missing)]
+        text += f"\nNot run yet, in brackets how many seeds: {', '.join(counts)}.\n"
     minutes = runs.seconds.sum() / 60
     seeds = " --all-seeds" if "one_seed" in experiment else ""
     needs = f", after {experiment['needs']}" if "needs" in experiment else ""

@@ -1,12 +1,12 @@
 """A picture of an experiment, from its lines of results.csv alone.
 
-A panel is written "Y X". X is a clock (step, samples, seconds): the curve of Y, a mean over seeds
-with its 95 % band where there are three; the others have bars. X is `rate`: the end of Y over the
-number that arms end in, fd_1e-3, a line for each beginning. X is `base_WORD`: the end of arms whose
-names end in WORD, over p_reference of the base that each starts from, base_REST of fd_REST. X is
-another number of the end: a point an arm; pass@1>0.5 leaves out what is not above 0.5. Colours are
-colour-blind safe, and marks tell arms apart without them. Where curves lie on each other, those
-above are thinner.
+A panel is written "Y X", or "Y X log" for a logarithmic Y. X is a clock (step, samples, seconds):
+the curve of Y, a mean over seeds with its 95 % band where there are three; the others have bars. X
+is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for each beginning. X is
+`base_WORD`: the end of arms whose names end in WORD, over p_reference of the base that each starts
+from, base_REST of fd_REST. X is another number of the end: a point an arm, with the steps that stand
+in its name; pass@1>0.5 leaves out what is not above 0.5. Colours are colour-blind safe, and marks
+tell arms apart without them. Where curves lie on each other, those above are thinner.
 """
 
 import itertools
@@ -25,7 +25,7 @@ TITLES = {
     "valid_entropy": "entropy, validation (nats a token)",
     "train_length": "length (tokens)",
     "train_kl": "KL(teacher ‖ student), nats",
-    "train_teacher_mass": "teacher's mass on its top K",
+    "train_outside": "teacher's probability outside its top K",
     "train_grad_norm": "norm of the gradient",
     "train_called": "share of attempts that call a tool",
     "step": "optimiser step",
@@ -42,9 +42,13 @@ TITLES = {
 }
 # These have their look in every picture, under other names, too. The rest takes what is left.
 FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse fd_bare
-    bucket frozen be_concise lean k5_drop k5_bucket no_momentum""".split()
+    bucket frozen be_concise lean k5_drop k5_bucket no_momentum grpo_over_fd_bare grpo_long
+    stem_bare""".split()
+PLACES = {arm: place for place, arm in enumerate(FIRST)}
+PLACES |= {"self_4": 21, "lr_3e-4": 23, "self_1": 24, "self_2": 25, "self_3": 26}
+PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29}
 SAME = {"truth": "fd_truth", "reverse": "fd_reverse", "1": "frozen", "bucket_25": "bucket"}
-SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket"}
+SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket", "self": "self_4"}
 SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
 COLOURS = "#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #8B4513 #5E3C99".split()
 MARKS = "o s D ^ v P X * p < > h".split()
@@ -55,9 +59,9 @@ def look(arms):
 
     Place n has colour n of 10 and mark n of 12: no two of 60 places have both in common."""
     names = {arm: SAME.get(arm, arm) for arm in arms}
-    places = {arm: FIRST.index(name) for arm, name in names.items() if name in FIRST}
+    places = {arm: PLACES[name] for arm, name in names.items() if name in PLACES}
     others = [arm for arm in names if arm not in places]
-    free = range(len(FIRST), 60)
+    free = range(max(PLACES.values()) + 1, 60)
     taken = {place % len(COLOURS) for place in places.values()}
     unseen = [place for place in free if place % len(COLOURS) not in taken]
     places |= dict(zip(others, itertools.cycle(unseen or free)))
@@ -71,7 +75,7 @@ def curve(rows, metric, clock):
     a number behind it (fd_20, grpo_over_fd_40) is left out: too many curves hide each other."""
     stems = rows.arm.str.replace(r"_\d+$", "", regex=True)
     variants = (stems != rows.arm) & stems.isin(rows.arm)
-    data = rows[(rows.metric == metric) & ~variants].copy()
+    data = lines_of(rows[~variants], metric).copy()
     data[clock] = data.groupby(["arm", "step"])[clock].transform("mean")
     return data
 
@@ -106,12 +110,21 @@ def over_end(rows, metric, x):
     both = both.merge(ends(rows, other), on=["arm", "seed"])
     both = both.rename(columns={"value_x": "value", "value_y": x})
     both[x] = both.groupby("arm")[x].transform("mean")
+    both["steps"] = both.arm.str.extract(r"_(\d+)$")
     both["arm"] = both.arm.str.replace(r"_\d+$", "", regex=True)
     return both[both[x] > float(least or -1)]
 
 
+def lines_of(rows, metric):
+    """Those of one number; train_outside is what is left of train_teacher_mass."""
+    if metric == "train_outside":
+        its = rows[rows.metric == "train_teacher_mass"]
+        return its.assign(value=1 - its.value)
+    return rows[rows.metric == metric]
+
+
 def ends(rows, metric):
-    its = rows[rows.metric == metric]
+    its = lines_of(rows, metric)
     last = its.groupby(["arm", "seed"], sort=False).value.last()
     return last.reset_index()
 
@@ -128,7 +141,22 @@ def thin_out(lines, palette):
     places = {colour: place / len(palette) for place, colour in enumerate(palette.values())}
     for line in lines:
         below = 1 - places[line.get_color()]
-        line.set(linewidth=1 + 2.5 * below, markersize=5 + 4 * below)
+        is_point = len(line.get_xdata()) == 1
+        line.set(linewidth=1 + 2.5 * below, markersize=10 if is_point else 5 + 4 * below)
+
+
+def arrange(axis, metric, x, scale):
+    """Titles, and where the axes end."""
+    label = x.partition(">")[0]
+    axis.set(xlabel=TITLES.get(label, label), ylabel="", title=TITLES.get(metric, metric))
+    axis.margins(x=0.05 if x.startswith("base_") else 0.02)
+    if x == "rate" or x.startswith("base_"):
+        axis.set_xscale("log")
+    axis.set_yscale(scale)
+    if scale == "linear" and ">" not in x and "length" not in metric:  # those stay far from 0
+        axis.set_ylim(bottom=0)
+    if "pass" in metric:  # a band may reach above
+        axis.set_ylim(top=min(axis.get_ylim()[1], 1.002))
 
 
 CLOCKS = dict.fromkeys(("step", "samples", "seconds"), curve)
@@ -136,14 +164,21 @@ KINDS = CLOCKS | {"rate": over_rate, "base_one": over_base, "base_two": over_bas
 
 
 def with_numbers(rows, panels):
-    """[(metric, what it is drawn over, data)] of the panels that have any."""
+    """[(metric, what it is drawn over, "log" or "linear", data)] of the panels that have any."""
     found = []
     for panel in panels:
-        metric, x = panel.split()
+        metric, x, scale = [*panel.split(), "linear"][:3]
         data = KINDS.get(x, over_end)(rows, metric, x)
         if len(data):
-            found.append((metric, x, data))
+            found.append((metric, x, scale, data))
     return found
+
+
+def write_steps(axis, data, x):
+    """The number of steps beside each point of a curve that has such numbers."""
+    points = data.dropna(subset="steps").groupby(["arm", "steps"])[[x, "value"]].mean()
+    for (_, steps), (place, value) in points.iterrows():
+        axis.annotate(steps, (place, value), (4, 4), textcoords="offset points", fontsize=9)
 
 
 def draw(rows, panels, path):
@@ -161,7 +196,7 @@ def draw(rows, panels, path):
         for axis in axes[len(shown) :]:
             axis.remove()
         looks = look(dict.fromkeys(pd.concat(data for *_, data in shown).arm))
-        for axis, (metric, x, data) in zip(axes, shown):
+        for axis, (metric, x, scale, data) in zip(axes, shown):
             errors = {"err_style": "bars"}
             if x in CLOCKS:
                 errors = {"err_kws": {"alpha": 0.15}}
@@ -177,16 +212,10 @@ def draw(rows, panels, path):
                 **looks,
                 **errors,
             )
-            label = x.partition(">")[0]
-            axis.set(xlabel=TITLES.get(label, label), ylabel="", title=TITLES.get(metric, metric))
             thin_out(axis.lines, looks["palette"])
-            axis.margins(x=0.02)
-            if x == "rate" or x.startswith("base_"):
-                axis.set_xscale("log")
-            if metric != "train_teacher_mass" and ">" not in x:  # those stay far from 0
-                axis.set_ylim(bottom=0)
-            if "pass" in metric or "mass" in metric:  # a band may reach above
-                axis.set_ylim(top=min(axis.get_ylim()[1], 1.002))
+            if "steps" in data:
+                write_steps(axis, data, x)
+            arrange(axis, metric, x, scale)
             handles |= dict(zip(*reversed(axis.get_legend_handles_labels())))
             axis.get_legend().remove()
         figure.legend(handles.values(), handles.keys(), loc="outside right upper")

@@ -3,6 +3,8 @@
 results.csv has a line for each number of each run: samples and seconds are attempts and seconds of
 training up to `step`. runs.csv has a line a run: its commit, how long it took, and how many of
 `tries` attempts at each held-out theorem were proved, in the order of the theorems.
+
+    python -m experiments.results main fd grpo --k 8  # how far two arms are apart
 """
 
 import json
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tyro
+from tyro.conf import Positional
 
 from eval import pass_at_k
 from extras.runs import read_lines, replace_text
@@ -227,17 +231,14 @@ def grid(rows, runs, methods, against):
     for base, chance in chances.sort_values().items():
         dials = base.removeprefix("base_")
         line = {"cell": dials.replace("_", ", "), "p": f"{chance:.0e}"}
-        counts = set()
         for method in methods:
             arm = f"{method}_{dials}"
             values = ends.value[ends.arm == arm]
             line[method] = ""
             if len(values):
                 line[method] = cell(values, scores(runs, arm))
-                counts.add(len(values))
         gap = difference(runs, arm, f"{against}_{dials}")
-        seeds = " or ".join(map(str, sorted(counts)))
-        lines.append(line | {f"{method} − {against}": gap, "seeds": seeds})
+        lines.append(line | {f"{method} − {against}": gap})
     return markdown(lines)
 
 
@@ -258,9 +259,10 @@ def cell(values, known=None):
     return text + ("†" if known and len(values) == 1 else "")
 
 
-def difference(runs, arm, against):
-    """In pass@1, of the seeds that both have; empty where nothing can be compared."""
-    mine, theirs = scores(runs, arm), scores(runs, against)
+def difference(runs, arm, against, k=1):
+    """In pass@k, of the seeds that both have (with a † where that is one); empty where nothing can
+    be compared."""
+    mine, theirs = scores(runs, arm, k), scores(runs, against, k)
     gaps = []
     for seed in mine.keys() & theirs.keys():
         if len(mine[seed]) == len(theirs[seed]):
@@ -268,4 +270,15 @@ def difference(runs, arm, against):
     if arm == against or not gaps:
         return ""
     low, high = over_both(gaps)
-    return f"{np.mean(gaps):+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{np.mean(gaps):+.3f} [{low:+.3f}, {high:+.3f}]" + ("†" if len(gaps) == 1 else "")
+
+
+def main(experiment: Positional[str], arm: Positional[str], against: Positional[str], k: int = 1):
+    """pass@k of the first arm less that of the second, from the numbers in experiments/."""
+    runs = load("experiments")[1]
+    found = difference(runs[runs.experiment == experiment], arm, against, k)
+    print(found or f"{experiment} has no attempts of both at the same theorems")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

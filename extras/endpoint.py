@@ -100,6 +100,7 @@ class Endpoint:
         self.fields = fields
         self.options = {}  # more of Ollama's
         self.context = 8192  # its tokens, at least
+        self.fixed = False  # no more of these for a long text
         self.failed = []  # one bool a request
         self.trouble = ""  # the last failure
 
@@ -189,8 +190,9 @@ class Endpoint:
     def request(self, text, deadline):
         """One request -> its Answer. Raises a NoAnswer that says why there is none."""
         choices = self.choices
+        body = self.body(text, *choices[0])
         try:
-            status, headers, data = self.post(self.body(text, *choices[0]), deadline)
+            status, headers, data = self.post(body, deadline)
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
             raise NoAnswer(f"no answer in time ({self.timeout:g} s)", 2) from None
         except Exception as error:  # its text can quote headers
@@ -263,12 +265,17 @@ class Endpoint:
         return request
 
     def body(self, text, limit_name, extras):
-        """What is sent."""
+        """What is sent. NoAnswer for a text that a fixed context has no room for."""
         body = {"model": self.model, "stream": False, **self.fields, **extras}
         if self.kind == "ollama":
             # Its default of 4,096 cuts in silence. Powers of two: a new size loads it again.
             room = len(text) // 2 + 4096 + self.limit
             size = max(self.context, 1 << room.bit_length())
+            if self.fixed and size > self.context:
+                raise NoAnswer(
+                    f"{len(text)} characters may not fit into the {self.context} tokens that "
+                    "--tutor-card shared leaves it: turns or cpu has no such limit"
+                )
             body["options"] = {"num_ctx": size, "num_predict": self.limit, **self.options}
         else:
             body[limit_name] = self.limit

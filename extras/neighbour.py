@@ -14,7 +14,7 @@ import torch
 from extras.memory import GIB
 from feedback import make_feedback
 
-REQUEST = 12288  # tokens of a request; with a longer one Ollama loads the model again
+REQUEST = 12288  # tokens of a request to one that stays: with more it would take more of the card
 # --tutor-card: what is said of it
 MODES = {
     "turns": "it is unloaded after each step's feedback",
@@ -34,6 +34,7 @@ def advisor(spec, style=4, generate=None, mode="turns"):
     if beside and mode == "shared":
         # As endpoint.body() rounds it.
         endpoint.context = 1 << (REQUEST + endpoint.limit - 1).bit_length()
+        endpoint.fixed = True
         endpoint.fields["keep_alive"] = -1  # for good
     if beside and mode == "cpu":
         endpoint.options["num_gpu"] = 0

@@ -65,7 +65,8 @@ def evaluation(results, runs, path, ks):
         draw_pass_at_k(left, metrics, ks, style, label)
     title = "pass@k on the held-out theorems"
     left.set(xlabel="k", title=title, ylim=(0, 1), xscale="log")
-    left.set_xticks(ks, ks)
+    drawn = [k for k in ks if any(f"pass@{k}" in r for r in results.values())]
+    left.set_xticks(drawn, drawn)
     left.minorticks_off()
     left.legend()
 

@@ -126,6 +126,16 @@ def test_shared_it_stays_with_one_context_length_and_the_plan_has_the_rest(ollam
     assert sizes == [32768, 32768], "it answers with up to 8,192 tokens"
 
 
+def test_shared_a_text_that_wants_a_longer_context_is_not_asked_and_named(ollama, capsys):
+    endpoint = neighbour.advisor(ollama.spec, mode="shared").endpoint
+    ollama.calls.clear()
+    assert endpoint(["x" * 22_000, "x" * 30_000])[1] is None and ollama.paths == ["chat"]
+    said = capsys.readouterr().out
+    assert "1 of 2 requests to m failed: 30000 characters may not fit into the 16384 tokens that --tutor-card shared leaves it" in said
+    in_turns = neighbour.advisor(ollama.spec).endpoint
+    assert None not in in_turns(["x" * 22_000, "x" * 30_000])
+
+
 def test_off_the_card_nothing_of_the_card_is_taken(ollama):
     ask(neighbour.advisor(ollama.spec, mode="cpu"))
     bodies = [body for path, body in ollama.calls if path == "/api/chat"]
