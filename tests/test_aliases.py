@@ -120,26 +120,23 @@ def test_an_alias_says_what_it_is():
             provers.resolve(name)
 
 
-def test_where_the_hub_does_not_answer_the_cache_does(tmp_path, closed):
+def test_where_the_hub_does_not_answer_the_cache_does_and_what_it_lacks_is_refused_without_minutes_of_retries(tmp_path, closed):
     put(tmp_path, "some/prover", tiny_files())
     put(tmp_path, "some/chat", tiny_files(TEMPLATE))
     revision = provers.ALIASES["kimina-prover-1.5b"][1]
     put(tmp_path, "AI-MO/Kimina-Prover-Preview-Distill-1.5B", tiny_files(), revision)  # no template: an alias knows its style
-    last, out = load("some/prover some/chat kimina-prover-1.5b", tmp_path, closed)
+    put(tmp_path, "half/there", {name: data for name, data in tiny_files().items() if name != "model.safetensors"})
+    put(tmp_path, "other/revision", tiny_files())
+    lacking = {"some/other": "some/other @ main", "half/there": "half/there @ main", "kimina-prover-1.7b": "AI-MO/Kimina-Prover-RL-1.7B @ main"}
+    # In one process: it is given up after 100 s.
+    _, out = load(f"{' '.join(lacking)} some/prover some/chat kimina-prover-1.5b", tmp_path, closed)
+    refused = [line for line in out.splitlines() if line.startswith("REFUSED")]
+    assert refused == [f"REFUSED cannot load {model!r}: {closed} does not answer and the local cache does not hold {which}. "
+                       "Connect once, or give --model the folder of a download." for model, which in lacking.items()]
     assert "model: some/prover @ main · prompt style fence · from the local cache" in out
     assert "\nLOADED some/prover fence " in out and "\nLOADED some/chat chat " in out
     assert f"Distill-1.5B @ {revision} · prompt style chat" in out and "\n  kimina-prover-1.5b is distilled from" in out
-    assert last.startswith("LOADED AI-MO/Kimina-Prover-Preview-Distill-1.5B chat ")
-
-
-def test_with_neither_hub_nor_cache_there_is_one_line_and_no_minutes_of_retries(tmp_path, closed):
-    put(tmp_path, "half/there", {name: data for name, data in tiny_files().items() if name != "model.safetensors"})
-    put(tmp_path, "other/revision", tiny_files())
-    known = {"some/prover": "some/prover @ main", "half/there": "half/there @ main", "kimina-prover-1.7b": "AI-MO/Kimina-Prover-RL-1.7B @ main"}
-    _, out = load(" ".join(known), tmp_path, closed)  # it gives up after 100 s
-    refused = [line for line in out.splitlines() if line.startswith("REFUSED")]
-    assert refused == [f"REFUSED cannot load {model!r}: {closed} does not answer and the local cache does not hold {which}. "
-                       "Connect once, or give --model the folder of a download." for model, which in known.items()]
+    assert out.splitlines()[-1].startswith("LOADED AI-MO/Kimina-Prover-Preview-Distill-1.5B chat ")
 
 
 def test_the_hub_is_asked_first_and_gives_only_what_is_needed(tmp_path, hub, closed):

@@ -133,7 +133,8 @@ def test_the_warm_up_imitates_proofs_and_not_what_tools_say(tmp_path, splits, mo
     assert all(torch.equal(a, b) for a, b in zip(saved.student, policy.student))
 
 
-def test_a_prover_is_shipped_only_if_it_does_what_it_is_told(tmp_path, splits):
+def test_a_prover_is_shipped_only_if_it_does_what_it_is_told(tmp_path, splits, monkeypatch):
+    monkeypatch.setattr(warm_up, "load_theorems", lambda *_: splits["valid"][:16])  # they show it as 64 do
     target = tmp_path / "tiny"
     warm_up.install(TOY / "tiny", target)
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
