@@ -249,6 +249,9 @@ def test_curves_of_two_seeds_have_no_band_and_those_above_are_thinner():
     pictures.thin_out(axis.lines, palette)
     widths = [line.get_linewidth() for line in axis.lines]
     assert widths[0] > widths[1] > widths[2] > 0
+    (point,) = axis.plot([0], [0], color=palette["third"])
+    pictures.thin_out(axis.lines, palette)
+    assert point.get_markersize() > axis.lines[0].get_markersize(), "alone, and drawn last: it shows"
 
 
 def test_a_panel_without_numbers_is_left_out_and_without_any_there_is_no_picture(tmp_path):
@@ -258,6 +261,19 @@ def test_a_panel_without_numbers_is_left_out_and_without_any_there_is_no_picture
     assert imread(tmp_path / "one.png").shape[1] == pytest.approx(110 * (5.5 + 2), abs=1)
     pictures.draw(rows, ["valid_pass@1 step"], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_what_is_outside_the_top_k_is_what_its_mass_leaves_and_points_say_their_steps():
+    rows = [("fd", 0, step, "train_teacher_mass", 1 - step / 1000) for step in (1, 2)]
+    for arm, at, entropy in (("fd_20", 0.4, 0.2), ("fd_40", 0.5, 0.1), ("base", 0.0, 0.3)):
+        rows += [(arm, 0, 40, "pass@1", at), (arm, 0, 40, "entropy", entropy)]
+    rows = pd.DataFrame(rows, columns=["arm", "seed", "step", "metric", "value"])
+    panels = pictures.with_numbers(rows, ["train_outside step log", "entropy pass@1"])
+    assert [panel[:3] for panel in panels] == [("train_outside", "step", "log"), ("entropy", "pass@1", "linear")]
+    assert panels[0][3].value.tolist() == pytest.approx([0.001, 0.002])
+    axis = Figure().subplots()
+    pictures.write_steps(axis, panels[1][3], "pass@1")
+    assert [(text.get_text(), text.xy) for text in axis.texts] == [("20", (0.4, 0.2)), ("40", (0.5, 0.1))]
 
 
 def test_a_sweep_without_attempts_and_validations_is_refused_before_it_runs(tmp_path):
@@ -362,6 +378,9 @@ def test_differences_are_taken_by_seed_and_theorem():
     marks = pd.DataFrame(rows, columns=results.FILES["runs.csv"])
     assert results.difference(marks, "b", "a") == "+0.250 [+0.250, +0.250]"
     assert results.difference(marks, "a", "a") == "" == results.difference(marks, "other", "a")
+    # pass@2 of 1, 2, 3, 4 proved of 4, less that of 0, 1, 2, 3: 1/2, 1/3, 1/6 and 0 more.
+    assert results.difference(marks[marks.seed == 0], "b", "a", 2).startswith("+0.250 [")
+    assert results.difference(marks[marks.seed == 0], "b", "a", 2).endswith("]†"), "one seed"
 
 
 def test_a_table_over_dials_has_a_line_for_each_and_a_column_for_each_method():
@@ -372,9 +391,9 @@ def test_a_table_over_dials_has_a_line_for_each_and_a_column_for_each_method():
     runs = [("fd_1e-4_two", 0, 2, "1 2"), ("grpo_1e-4_two", 0, 2, "0 1")]
     runs = pd.DataFrame(runs, columns=["arm", "seed", "tries", "proved"])
     head, _, first, second = results.grid(rows, runs, ["base", "grpo", "fd"], "grpo").splitlines()
-    assert head == "| cell | p | base | grpo | fd | fd − grpo | seeds |"
-    assert first.startswith("| 1e-4, two | 4e-06 | 0.000 | 0.250 [0.") and "]† | 0.750 [" in first and "| +0.500 [+0.500, +0.500] | 1 |" in first
-    assert second == "| 2e-2, one | 1e-02 | 0.100 |  | 0.500 |  | 1 |"
+    assert head == "| cell | p | base | grpo | fd | fd − grpo |"
+    assert first.startswith("| 1e-4, two | 4e-06 | 0.000 | 0.250 [0.") and "]† | 0.750 [" in first and first.endswith("| +0.500 [+0.500, +0.500]† |")
+    assert second == "| 2e-2, one | 1e-02 | 0.100 |  | 0.500 |  |"
 
 
 def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
@@ -419,7 +438,7 @@ def test_an_arm_looks_the_same_in_every_picture():
         for arm, colour in its["palette"].items():
             its_name = pictures.SAME.get(arm, arm)
             seen.setdefault((colour, its["markers"][arm]), set()).add(its_name)
-    fixed = [arms for arms in seen.values() if arms & set(pictures.FIRST)]
+    fixed = [arms for arms in seen.values() if arms & set(pictures.PLACES)]
     assert all(len(arms) == 1 for arms in fixed), "a stranger looks like a known arm"
     assert len(fixed) == len(set.union(*fixed)) >= 12, "a known arm has two looks"
 
