@@ -4,9 +4,10 @@ A panel is written "Y X", or "Y X log" for a logarithmic Y. X is a clock (step, 
 the curve of Y, a mean over seeds with its 95 % band where there are three; the others have bars. X
 is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for each beginning. X is
 `base_WORD`: the end of arms whose names end in WORD, over p_reference of the base that each starts
-from, base_REST of fd_REST. X is another number of the end: a point an arm, with the steps that stand
-in its name; pass@1>0.5 leaves out what is not above 0.5. Colours are colour-blind safe, and marks
-tell arms apart without them. Where curves lie on each other, those above are thinner.
+from, base_REST of fd_REST. X is another number of the end: a point an arm, with the steps in its
+name where a curve has three; pass@1>0.5 leaves out what is not above 0.5. Colours are colour-blind
+safe, and marks tell arms apart without them. Where curves lie on each other, those above are
+thinner.
 """
 
 import itertools
@@ -46,7 +47,7 @@ FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_revers
     stem_bare""".split()
 PLACES = {arm: place for place, arm in enumerate(FIRST)}
 PLACES |= {"self_4": 21, "lr_3e-4": 23, "self_1": 24, "self_2": 25, "self_3": 26}
-PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29}
+PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29, "sft_1e-3": 31}
 SAME = {"truth": "fd_truth", "reverse": "fd_reverse", "1": "frozen", "bucket_25": "bucket"}
 SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket", "self": "self_4"}
 SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
@@ -175,8 +176,9 @@ def with_numbers(rows, panels):
 
 
 def write_steps(axis, data, x):
-    """The number of steps beside each point of a curve that has such numbers."""
-    points = data.dropna(subset="steps").groupby(["arm", "steps"])[[x, "value"]].mean()
+    """The number of steps beside each point of a curve that has three such numbers and more."""
+    long = data[data.groupby("arm").steps.transform("nunique") > 2]
+    points = long.groupby(["arm", "steps"])[[x, "value"]].mean()
     for (_, steps), (place, value) in points.iterrows():
         axis.annotate(steps, (place, value), (4, 4), textcoords="offset points", fontsize=9)
 

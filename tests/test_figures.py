@@ -265,7 +265,7 @@ def test_a_panel_without_numbers_is_left_out_and_without_any_there_is_no_picture
 
 def test_what_is_outside_the_top_k_is_what_its_mass_leaves_and_points_say_their_steps():
     rows = [("fd", 0, step, "train_teacher_mass", 1 - step / 1000) for step in (1, 2)]
-    for arm, at, entropy in (("fd_20", 0.4, 0.2), ("fd_40", 0.5, 0.1), ("base", 0.0, 0.3)):
+    for arm, at, entropy in (("fd_20", 0.4, 0.2), ("fd_40", 0.5, 0.1), ("fd_80", 0.6, 0.1), ("x_9", 0.1, 0.1), ("base", 0.0, 0.3)):
         rows += [(arm, 0, 40, "pass@1", at), (arm, 0, 40, "entropy", entropy)]
     rows = pd.DataFrame(rows, columns=["arm", "seed", "step", "metric", "value"])
     panels = pictures.with_numbers(rows, ["train_outside step log", "entropy pass@1"])
@@ -273,7 +273,7 @@ def test_what_is_outside_the_top_k_is_what_its_mass_leaves_and_points_say_their_
     assert panels[0][3].value.tolist() == pytest.approx([0.001, 0.002])
     axis = Figure().subplots()
     pictures.write_steps(axis, panels[1][3], "pass@1")
-    assert [(text.get_text(), text.xy) for text in axis.texts] == [("20", (0.4, 0.2)), ("40", (0.5, 0.1))]
+    assert [(text.get_text(), text.xy) for text in axis.texts] == [("20", (0.4, 0.2)), ("40", (0.5, 0.1)), ("80", (0.6, 0.1))]
 
 
 def test_a_sweep_without_attempts_and_validations_is_refused_before_it_runs(tmp_path):
