@@ -2,9 +2,9 @@
 
 Fake tensors have a shape and a type, and no memory. The policy, sampling, the backward passes,
 AdamW and bitsandbytes' own autograd run on them as they are; what is counted is the bytes that
-are alive. Counting small models this way gives what torch's allocator gives for real ones. No kernel
-runs, so it says nothing about seconds; kernels' workspaces, CUDA's masks in bf16 and
-fragmentation are the plan's "fixed (estimate)".
+are alive. That torch's allocator counts as many of a real model is a test for a card
+(tests/test_cuda.py, not run yet). No kernel runs, so it says nothing about seconds; kernels'
+workspaces, CUDA's masks in bf16 and fragmentation are the plan's "fixed (estimate)".
 """
 
 import json

@@ -11,7 +11,8 @@ from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, Qwen3_5TextC
 
 import fd_mini
 import train
-from extras import cuda, dry_run, memory, provers
+from extras import cuda, dry_run, memory, merging, provers
+from extras.heatmap import models
 from extras.memory import FIXED, GIB
 from extras.progress import Progress
 
@@ -290,7 +291,7 @@ def test_teacher_losses_optimiser_and_average_keep_to_one_device(on_cuda):
     fd_mini.ema_update_(on_cuda.teacher, on_cuda.student, 0.9)
 
 
-def test_what_looks_at_a_model_beside_its_training_keeps_to_one_device(on_cuda):
+def test_what_looks_at_a_model_beside_its_training_keeps_to_one_device(on_cuda, monkeypatch):
     def tokenizer(text, return_tensors):
         return SimpleNamespace(input_ids=torch.ones(1, len(text.split()), dtype=torch.long))
 
@@ -299,3 +300,13 @@ def test_what_looks_at_a_model_beside_its_training_keeps_to_one_device(on_cuda):
     rollout = SimpleNamespace(prompt_ids=PROMPTS[0], completion_ids=[1, 2, 3], sampled=[True, False, True])
     writer = SimpleNamespace(policy=on_cuda, cfg=SimpleNamespace(micro_tokens=4096))
     assert Progress.logps(writer, [rollout], "student") == [[1, None, 1]]
+    monkeypatch.setattr(models, "text_behind", lambda *_: "x")
+    assert [token["p"] for token in models.ask(on_cuda, "teacher", PROMPTS[0], [1, 2])] == [models.rounded(1)] * 2
+
+
+def test_adapters_are_merged_where_they_are(cuda_without_cuda):
+    """The matrices that are, in fp32: those of the policies above are in 16 bits."""
+    with FakeTensorMode(), torch.device("cuda"), torch.no_grad():
+        layer = fd_mini.LoRALinear(torch.nn.Linear(8, 6), 2)
+        merging.merge(layer)
+        assert vars(layer)["forward"] and layer(torch.ones(3, 8)).is_cuda
