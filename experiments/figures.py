@@ -11,6 +11,7 @@ again. experiments/sweep.py runs the runs, and is the tool for grids of your own
 """
 
 import itertools
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import tyro
 
 from experiments import bases, pictures, results
 from experiments.plan import experiments, usual_runs
-from experiments.sweep import PANELS, call, execute_all, side_by_side
+from experiments.sweep import PANELS, call, code_digest, digest, execute_all, side_by_side
 from extras.flags import at_least_one
 from extras.runs import replace_text
 from extras.stops import in_one_line
@@ -133,13 +134,14 @@ def write(out, known, names, remark=""):
 
 
 def make_bases(runs, jobs):
-    """What lies in out/bases is made by its name, `jobs` side by side, but for what is there
-    already: delete that after a change of bases.py. RuntimeError where it fails."""
+    """What lies in out/bases is made by its name, `jobs` side by side, but for what was made with
+    this code already. RuntimeError where it fails."""
     words = set()
     for run in runs:
         words |= {*run.train, *itertools.chain(*dict(run.tests).values())}
     paths = [Path(word) for word in words if word.startswith("out/bases/")]
-    missing = sorted(path for path in paths if not path.exists())
+    key = f"{code_digest('.')} {digest(Path(bases.__file__))}"
+    missing = sorted(path for path in paths if not is_made(path, key))
     missing.sort(key=bases.seconds_for, reverse=True)
     if not missing:
         return
@@ -148,13 +150,22 @@ def make_bases(runs, jobs):
     print(f"first, in about {minutes:.0f} minutes, out/bases gets {names}", flush=True)
     bases.OUT.mkdir(parents=True, exist_ok=True)
     with side_by_side(jobs) as pool:
-        makings = [pool.submit(make_base, path) for path in missing]
+        makings = [pool.submit(make_base, path, key) for path in missing]
         for making in makings:
             making.result()
 
 
-def make_base(path):
-    call(["experiments/bases.py", path.name], path.with_name(f"{path.name}.txt"))
+def is_made(path, key):
+    beside = Path(f"{path}.key")
+    return path.exists() and beside.is_file() and beside.read_text() == key
+
+
+def make_base(path, key):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    call(["experiments/bases.py", path.name], Path(f"{path}.txt"))
+    Path(f"{path}.key").write_text(key)
 
 
 def main(cfg):

@@ -529,22 +529,38 @@ def test_what_is_left_is_said_by_how_long_it_has_taken_so_far(tmp_path, monkeypa
 
 def test_bases_that_runs_name_are_made_first_but_for_what_is_there_and_the_slowest_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "out/bases").mkdir(parents=True)
-    (tmp_path / "out/bases/two.jsonl").touch()
+    (tmp_path / "out/bases/share_1e-3").mkdir(parents=True)  # there, and nobody knows what code has made it
+    code = ["one code"]
+    monkeypatch.setattr(figures, "code_digest", lambda folder: code[0])
     cell = ("train.py", "--model", "out/bases/share_1e-4", "--data", "out/bases/two.jsonl")
     runs = [sweep.Run(Path("a"), cell), sweep.Run(Path("b"), (), (("", ("eval.py", "--model", "out/bases/share_1e-3", "--data", "out/bases/one.jsonl")),))]
     asked = []
-    monkeypatch.setattr(figures, "call", lambda words, log: asked.append((words[1], log.name)))
+
+    def makes(words, log):
+        asked.append((words[1], log.name))
+        assert not log.with_suffix("").exists()
+        log.with_suffix("").touch()
+    monkeypatch.setattr(figures, "call", makes)
     figures.make_bases(runs, 1)
-    assert asked == [(name, f"{name}.txt") for name in ("share_1e-4", "share_1e-3", "one.jsonl")]
+    assert asked == [(name, f"{name}.txt") for name in ("share_1e-4", "share_1e-3", "one.jsonl", "two.jsonl")]
     minutes = sum(bases.seconds_for(Path(name)) for name, _ in asked) / 60
-    assert f"first, in about {minutes:.0f} minutes, out/bases gets share_1e-4, share_1e-3, one.jsonl" in capsys.readouterr().out
+    assert f"first, in about {minutes:.0f} minutes, out/bases gets share_1e-4, share_1e-3, one.jsonl, two.jsonl" in capsys.readouterr().out
+    figures.make_bases(runs, 1)
+    assert len(asked) == 4 and not capsys.readouterr().out, "all of it is there"
+    (tmp_path / "out/bases/one.jsonl").unlink()
+    figures.make_bases(runs, 1)
+    assert [name for name, _ in asked[4:]] == ["one.jsonl"]
+    code[0] = "other code"
+    figures.make_bases(runs, 1)
+    assert len(asked) == 9, "made with other code: all of it again"
 
     def fails(words, log):
         raise RuntimeError(f"{words[1]} failed")
     monkeypatch.setattr(figures, "call", fails)
+    code[0] = "a third"
     with pytest.raises(RuntimeError, match="share_1e-4 failed"):
         figures.make_bases(runs, 2)
+    assert not figures.is_made(Path("out/bases/share_1e-4"), "a third digest"), "what failed is not there"
 
 
 def test_an_estimate_counts_steps_evaluations_and_attempts_at_the_end():
