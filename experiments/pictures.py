@@ -47,7 +47,7 @@ FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_revers
     stem_bare""".split()
 PLACES = {arm: place for place, arm in enumerate(FIRST)}
 PLACES |= {"self_4": 21, "lr_3e-4": 23, "self_1": 24, "self_2": 25, "self_3": 26}
-PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29, "sft_1e-3": 31}
+PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29, "sft_1e-3": 36}
 SAME = {"truth": "fd_truth", "reverse": "fd_reverse", "1": "frozen", "bucket_25": "bucket"}
 SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket", "self": "self_4"}
 SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
