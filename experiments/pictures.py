@@ -45,6 +45,7 @@ TITLES = {
 FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse fd_bare
     bucket frozen be_concise lean k5_drop k5_bucket no_momentum grpo_over_fd_bare grpo_long
     stem_bare""".split()
+# Those by number have a colour that is free in their picture.
 PLACES = {arm: place for place, arm in enumerate(FIRST)}
 PLACES |= {"self_4": 21, "lr_3e-4": 23, "self_1": 24, "self_2": 25, "self_3": 26}
 PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29, "sft_1e-3": 36}

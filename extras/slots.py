@@ -82,7 +82,7 @@ class Slots:
         new_tensor = self.numbers.new_tensor
         lengths = list(map(len, different))
         padded = [[*p, *[0] * (max(lengths) - len(p))] for p in different]
-        ids = new_tensor(padded)  # [those that are different, T]
+        ids = new_tensor(padded)  # [those that are different, T], and one copy to the device
         self.place.of = new_tensor([different.index(tuple(p)) for p in prompts])  # [B]
         self.place.rows = new_tensor(slots)[:, None]  # [B, 1]
         self.place.positions = self.numbers[: ids.shape[1]]  # [T]
