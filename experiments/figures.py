@@ -53,7 +53,8 @@ of itself the teacher keeps, 1 frozen, 0 a copy of the student.
 
 """
 # Of an experiment, and what stands before them below the table.
-TEXTS = {"question": None, "setting": None, "found": "", "mind": "What would change our mind: "}
+TEXTS = {"question": None, "setting": None, "found": "", "details": "In detail: "}
+TEXTS["mind"] = "What would change our mind: "
 
 
 @dataclass
@@ -114,7 +115,7 @@ def write(out, known, names, remark=""):
     known = {name: entry for name, entry in known.items() if entry["runs"]}
     done = set(rows.experiment)
     text = HEAD + "".join(
-        f"- [{name}](#{name}): {' '.join(experiment['question'].split())}\n"
+        f"- [{name}](#{name}): {' '.join(experiment.get('question', '').split())}\n"
         for name, experiment in known.items()
         if name in done
     )

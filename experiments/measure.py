@@ -4,7 +4,10 @@
 
 writes eval.json there. kl_base: KL(base ‖ student) a token in nats, estimated on an attempt of the
 base at each theorem. p_reference: the mean probability of the reference proof, where all theorems
-have one: what one draw hits, at least. A model that no run has trained is its own base.
+have one: what one draw hits, at least. right_but_for_names: the share of the student's attempts,
+one at each theorem, that Lean accepts once outdated names are replaced by current ones
+(toy/tutor.py): its mathematics, whatever its language. A model that no run has trained is its own
+base.
 """
 
 import json
@@ -15,12 +18,18 @@ import tyro
 
 import fd_mini
 from data import load_theorems
-from eval import seeded
+from eval import roll_out, seeded
 from extras import provers, runs
 from extras.prompts import completion_of, prompt_for
 from extras.stops import in_one_line
+from lean_env import LeanEnv
+from toy.tutor import NAME, OUTDATED
 
 LONGEST = 80  # attempt, in tokens
+
+
+def with_current_names(proof):
+    return NAME.sub(lambda name: OUTDATED.get(name[0], name[0]), proof)
 
 
 @torch.no_grad()
@@ -55,6 +64,12 @@ def main(
         references = [completion_of(policy, theorem) for theorem in theorems]
         likely = log_probabilities(policy, "student", prompts, references).exp()
         result["p_reference"] = likely.mean().item()
+
+    env = LeanEnv()
+    attempts = roll_out(policy, env, theorems, LONGEST, seeded(seed))
+    verdicts = env.check([(r.theorem, with_current_names(r.proof)) for r in attempts])
+    right = sum(verdict.status == "proved" for verdict in verdicts)
+    result["right_but_for_names"] = right / len(theorems)
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "eval.json").write_text(json.dumps({run or model: result}))

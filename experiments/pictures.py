@@ -1,21 +1,29 @@
 """A picture of an experiment, from its lines of results.csv alone.
 
-A panel is written "Y X", or "Y X log" for a logarithmic Y. X is a clock (step, samples, seconds):
-the curve of Y, a mean over seeds with its 95 % band where there are three; the others have bars. X
-is `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for each beginning. X is
-`base_WORD`: the end of arms whose names end in WORD, over p_reference of the base that each starts
-from, base_REST of fd_REST. X is another number of the end: a point an arm, with the steps in its
-name where a curve has three; pass@1>0.5 leaves out what is not above 0.5. Colours are colour-blind
-safe, and marks tell arms apart without them. Where curves lie on each other, those above are
-thinner.
+A panel is written "Y X", or "Y X log" for a logarithmic Y. X is
+
+- a clock (step, samples, seconds): the curve of Y, a mean over seeds with its 95 % band where there
+  are three, both of logarithms on a logarithmic axis. The panels below have bars.
+- `rate`: the end of Y over the number that arms end in, fd_1e-3, a line for each beginning.
+- `base_WORD`: the end of arms whose names end in WORD, over p_reference of the base that each
+  starts from, base_REST of fd_REST. A white dot in a point says one seed.
+- another number of the end: a point an arm, with the steps in its name where a curve has two.
+  pass@1>0.5 leaves out what is not above 0.5.
+
+Colours are colour-blind safe, and marks tell arms apart without them. Where curves lie on each
+other, those above are thinner.
 """
 
 import itertools
+from functools import partial
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogFormatterSciNotation
 
 from experiments.results import DIALS, over_seeds
 
@@ -43,27 +51,29 @@ TITLES = {
 }
 # These have their look in every picture, under other names, too. The rest takes what is left.
 FIRST = """base sft fd grpo grpo_over_fd expert grpo_over_sft fd_truth fd_reverse fd_bare
-    bucket frozen be_concise lean k5_drop k5_bucket no_momentum grpo_over_fd_bare grpo_long
-    stem_bare""".split()
-# Those by number have a colour that is free in their picture.
+    bucket""".split()
 PLACES = {arm: place for place, arm in enumerate(FIRST)}
-PLACES |= {"self_4": 21, "lr_3e-4": 23, "self_1": 24, "self_2": 25, "self_3": 26}
-PLACES |= {"alpha_0.95": 27, "alpha_0.97": 28, "alpha_0.99": 29, "sft_1e-3": 36}
+# Those by number have a colour that is free in their picture.
+PLACES |= {"lr_3e-4": 11, "frozen": 12, "lean": 14, "k5_drop": 15, "k5_bucket": 16}
+PLACES |= {"no_momentum": 17, "alpha_0.95": 18, "alpha_0.97": 19, "alpha_0.99": 20}
+PLACES |= {"be_concise": 23, "grpo_over_fd_bare": 29, "grpo_long": 41, "stem_bare": 52}
+PLACES |= {"self_4": 27, "self_1": 28, "self_2": 30, "self_3": 31, "sft_1e-2": 39}
 SAME = {"truth": "fd_truth", "reverse": "fd_reverse", "1": "frozen", "bucket_25": "bucket"}
-SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket", "self": "self_4"}
+SAME |= {"drop_5": "k5_drop", "bucket_5": "k5_bucket", "self": "self_4", "sft_1e-3": "sft"}
 SAME |= dict.fromkeys("tutor 0.9 style_4 drop_25 no_tools".split(), "fd")
-COLOURS = "#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #8B4513 #5E3C99".split()
+COLOURS = """#7F7F7F #009E73 #0072B2 #D55E00 #CC79A7 #E69F00 #000000 #56B4E9 #8B4513 #5E3C99
+    #9BBB1F""".split()
 MARKS = "o s D ^ v P X * p < > h".split()
 
 
 def look(arms):
     """What seaborn needs to draw each arm: {"palette": ..., "markers": ...}
 
-    Place n has colour n of 10 and mark n of 12: no two of 60 places have both in common."""
+    Place n has colour n of 11 and mark n of 12: no two of 132 places have both in common."""
     names = {arm: SAME.get(arm, arm) for arm in arms}
     places = {arm: PLACES[name] for arm, name in names.items() if name in PLACES}
     others = [arm for arm in names if arm not in places]
-    free = range(max(PLACES.values()) + 1, 60)
+    free = range(max(PLACES.values()) + 1, 132)
     taken = {place % len(COLOURS) for place in places.values()}
     unseen = [place for place in free if place % len(COLOURS) not in taken]
     places |= dict(zip(others, itertools.cycle(unseen or free)))
@@ -90,7 +100,8 @@ def over_rate(rows, metric, _):
 
 
 def over_base(rows, metric, x):
-    """Where some seeds of an arm have no such number, it has no point."""
+    """Where some seeds of an arm have no such number, it has no point. Arms stand a little beside
+    each other: at one place they would hide each other."""
     word = x.removeprefix("base_")
     data = ends(rows, metric)
     seeds = rows.groupby("arm").seed.nunique()
@@ -101,6 +112,8 @@ def over_base(rows, metric, x):
     chances = ends(rows, "base_p_reference").groupby("arm").value.mean()
     data[x] = ("base_" + split[1]).map(chances)
     data["arm"] = split[0]
+    places = data.arm.map({arm: place for place, arm in enumerate(data.arm.unique())})
+    data[x] *= 1.05 ** (places - places.mean())
     return data
 
 
@@ -138,6 +151,11 @@ def band(values):
     return values.mean(), values.mean()
 
 
+def in_logarithms(statistic, values):
+    """For a logarithmic axis, on which a mean and its band would not fit together."""
+    return np.exp(statistic(np.log(values)))
+
+
 def thin_out(lines, palette):
     """Makes the lines thinner, and their marks smaller, in the order in which they were drawn."""
     places = {colour: place / len(palette) for place, colour in enumerate(palette.values())}
@@ -151,14 +169,15 @@ def arrange(axis, metric, x, scale):
     """Titles, and where the axes end."""
     label = x.partition(">")[0]
     axis.set(xlabel=TITLES.get(label, label), ylabel="", title=TITLES.get(metric, metric))
-    axis.margins(x=0.05 if x.startswith("base_") else 0.02)
+    axis.margins(x=0.02 if x in CLOCKS else 0.09)
     if x == "rate" or x.startswith("base_"):
         axis.set_xscale("log")
     axis.set_yscale(scale)
-    if scale == "linear" and ">" not in x and "length" not in metric:  # those stay far from 0
-        axis.set_ylim(bottom=0)
-    if "pass" in metric:  # a band may reach above
-        axis.set_ylim(top=min(axis.get_ylim()[1], 1.002))
+    if scale == "log":  # numbers at its small ticks, too, where there are few large ones
+        axis.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2, 0.5)))
+    if "pass" in metric:  # a band may reach above 1, and below 0
+        low, high = axis.get_ylim()
+        axis.set_ylim(max(low, -0.01), min(high, 1.002))
 
 
 CLOCKS = dict.fromkeys(("step", "samples", "seconds"), curve)
@@ -177,11 +196,23 @@ def with_numbers(rows, panels):
 
 
 def write_steps(axis, data, x):
-    """The number of steps beside each point of a curve that has three such numbers and more."""
-    long = data[data.groupby("arm").steps.transform("nunique") > 2]
-    points = long.groupby(["arm", "steps"])[[x, "value"]].mean()
-    for (_, steps), (place, value) in points.iterrows():
-        axis.annotate(steps, (place, value), (4, 4), textcoords="offset points", fontsize=9)
+    """The number of steps beside each point of a curve that has several, where there is room."""
+    several = data[data.groupby("arm").steps.transform("nunique") > 1]
+    points = several.groupby(["arm", "steps"], sort=False)[[x, "value"]].mean()
+    halo = withStroke(linewidth=2, foreground="white")
+    taken = []  # where labels stand, in pixels
+    for (_, steps), point in points.iterrows():
+        across, up = axis.transData.transform(point)
+        if all(abs(across - a) > 25 or abs(up - b) > 12 for a, b in taken):
+            taken.append((across, up))
+            place = {"xytext": (4, 4), "textcoords": "offset points", "zorder": 5}
+            axis.annotate(steps, point, **place, fontsize=8, path_effects=[halo])
+
+
+def mark_single(axis, data, x):
+    """A white dot in a point that is of one seed."""
+    single = data[data.groupby(["arm", x]).seed.transform("nunique") == 1]
+    axis.scatter(single[x], single.value, s=6, color="white", zorder=5)
 
 
 def draw(rows, panels, path):
@@ -202,7 +233,14 @@ def draw(rows, panels, path):
         for axis, (metric, x, scale, data) in zip(axes, shown):
             errors = {"err_style": "bars"}
             if x in CLOCKS:
-                errors = {"err_kws": {"alpha": 0.15}}
+                errors = {"err_kws": {"alpha": 0.1}}
+            means = {"errorbar": band}
+            if scale == "log":
+                data = data[data.value > 0]
+                means = {
+                    "estimator": partial(in_logarithms, np.mean),
+                    "errorbar": partial(in_logarithms, band),
+                }
             sns.lineplot(
                 data,
                 x=x,
@@ -210,15 +248,17 @@ def draw(rows, panels, path):
                 hue="arm",
                 style="arm",
                 dashes=False,
-                errorbar=band,
                 ax=axis,
                 **looks,
                 **errors,
+                **means,
             )
             thin_out(axis.lines, looks["palette"])
+            arrange(axis, metric, x, scale)
             if "steps" in data:
                 write_steps(axis, data, x)
-            arrange(axis, metric, x, scale)
+            if x.startswith("base_"):
+                mark_single(axis, data, x)
             handles |= dict(zip(*reversed(axis.get_legend_handles_labels())))
             axis.get_legend().remove()
         figure.legend(handles.values(), handles.keys(), loc="outside right upper")

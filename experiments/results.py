@@ -29,7 +29,7 @@ CURVES = "pass entropy kl length teacher_mass grad_norm called".split()
 # Of valid.jsonl, as valid_...
 VALID = ["pass@1", "entropy"]
 # Of a run's end.
-END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|p_reference|kl_base)"
+END = r"(?!train_|valid_)(?:[a-z_]+_)?(?:pass@\d+|entropy|length|p_reference|kl_base|right_but_for_names)"
 # What the table shows of it, beside pass@1 and pass@k.
 OTHERS = ("entropy", "length", "measure_kl_base", "told_pass@1")
 # fd_1e-4_two: a method and its dials.

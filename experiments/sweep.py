@@ -13,6 +13,7 @@ off goes on.
 """
 
 import ast
+import csv
 import hashlib
 import itertools
 import json
@@ -254,7 +255,8 @@ def execute_all(runs, jobs):
 class Config:
     """A grid of train.py's flags; what stands behind -- goes to every run."""
 
-    # FLAG=VALUE,VALUE: a flag of train.py (seed, too), or code=REVISION,. for other code
+    # FLAG=VALUE,VALUE: a flag of train.py (seed, too), or code=REVISION,. for other code; a value
+    # with a comma in double quotes; True, False: of a switch, --tools and --no-tools
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     # attempts at each held-out theorem at the end of a run; 0: its last validation counts
     samples: int = 4
@@ -275,7 +277,7 @@ def combinations(cfg, flags):
         if not (name and values):
             raise ValueError(f"--vary {text}: write FLAG=VALUE,VALUE, such as tail=drop,bucket")
         names.append(name.removeprefix("--").replace("_", "-"))
-        choices.append(values.split(","))
+        choices += csv.reader([values])
 
     runs = {}
     for values in itertools.product(*choices):
@@ -285,18 +287,35 @@ def combinations(cfg, flags):
             raise ValueError(f"--vary seed={seed}: a seed is a number from 0")
         arm = "_".join(f"{name}={value}" for name, value in given.items()) or "as it is"
         code = checkout(given.pop("code", "."), cfg.out)
-        more = [word for name, value in given.items() for word in (f"--{name}", value)]
+        more = [word for name, value in given.items() for word in flag_words(name, value)]
         folder = cfg.out / f"{arm.replace('/', '-')}_s{seed}"
-        train = ("train.py", *flags, *more, "--seed", seed)
+        find = str if code == "." else from_anywhere
+        train = ("train.py", *map(find, [*flags, *more]), "--seed", seed)
         if not cfg.samples and "--eval-every 0" in " ".join(train).replace("=", " "):
             raise ValueError(
                 "with --samples 0 a run's last validation counts, and with --eval-every 0 there "
                 "is none: leave one of them out"
             )
-        test = f"eval.py --data {cfg.data} --split {cfg.split} --samples {cfg.samples} --seed {seed}"
-        tests = (("", tuple(test.split())),) if cfg.samples else ()
+        test = {"data": find(cfg.data), "split": cfg.split, "samples": cfg.samples, "seed": seed}
+        words = [str(word) for name, value in test.items() for word in (f"--{name}", value)]
+        tests = (("", ("eval.py", *words)),) if cfg.samples else ()
         runs[arm, int(seed)] = Run(folder, train, tests, code=code)
     return runs
+
+
+def flag_words(name, value):
+    switch = {"True": f"--{name}", "False": f"--no-{name}"}
+    return [switch[value]] if value in switch else [f"--{name}", value]
+
+
+def from_anywhere(word):
+    """The same file or folder (one with a / in it: `toy` is a name) for a script that runs in
+    another folder."""
+    flag, equals, value = word.rpartition("=")
+    path = Path(value)
+    if path.is_file() or ("/" in value and path.exists()):
+        return f"{flag}{equals}{path.absolute()}"
+    return word
 
 
 def checkout(revision, out):

@@ -242,6 +242,8 @@ def test_curves_of_two_seeds_have_no_band_and_those_above_are_thinner():
     assert pictures.band(pd.Series([0.0, 1.0])) == (0.5, 0.5)
     half = 4.30 / 3**0.5  # Student's t, and a standard deviation of 1
     assert pictures.band(pd.Series([1.0, 2.0, 3.0])) == pytest.approx((2 - half, 2 + half))
+    low, high = pictures.in_logarithms(pictures.band, pd.Series([1.0, 10.0, 100.0]))
+    assert (low, high) == pytest.approx((10 ** (1 - half), 10 ** (1 + half))), "above 0, where Student's t is not"
     axis = Figure().subplots()
     palette = {"first": "#009E73", "second": "#0072B2", "third": "#D55E00"}
     for colour in palette.values():
@@ -265,15 +267,17 @@ def test_a_panel_without_numbers_is_left_out_and_without_any_there_is_no_picture
 
 def test_what_is_outside_the_top_k_is_what_its_mass_leaves_and_points_say_their_steps():
     rows = [("fd", 0, step, "train_teacher_mass", 1 - step / 1000) for step in (1, 2)]
-    for arm, at, entropy in (("fd_20", 0.4, 0.2), ("fd_40", 0.5, 0.1), ("fd_80", 0.6, 0.1), ("x_9", 0.1, 0.1), ("base", 0.0, 0.3)):
+    for arm, at, entropy in (("fd_20", 0.4, 0.2), ("fd_40", 0.5, 0.1), ("fd_80", 0.6, 0.1), ("x_9", 0.1, 0.1), ("y_1", 0.51, 0.1), ("y_2", 0.9, 0.9), ("base", 0.0, 0.3)):
         rows += [(arm, 0, 40, "pass@1", at), (arm, 0, 40, "entropy", entropy)]
     rows = pd.DataFrame(rows, columns=["arm", "seed", "step", "metric", "value"])
     panels = pictures.with_numbers(rows, ["train_outside step log", "entropy pass@1"])
     assert [panel[:3] for panel in panels] == [("train_outside", "step", "log"), ("entropy", "pass@1", "linear")]
     assert panels[0][3].value.tolist() == pytest.approx([0.001, 0.002])
     axis = Figure().subplots()
+    axis.set(xlim=(0, 1), ylim=(0, 1))
     pictures.write_steps(axis, panels[1][3], "pass@1")
-    assert [(text.get_text(), text.xy) for text in axis.texts] == [("20", (0.4, 0.2)), ("40", (0.5, 0.1)), ("80", (0.6, 0.1))]
+    written = [("20", (0.4, 0.2)), ("40", (0.5, 0.1)), ("80", (0.6, 0.1)), ("2", (0.9, 0.9))]
+    assert [(text.get_text(), tuple(text.xy)) for text in axis.texts] == written, "y_1 lies on fd_40"
 
 
 def test_a_sweep_without_attempts_and_validations_is_refused_before_it_runs(tmp_path):
@@ -343,6 +347,32 @@ def test_a_grid_has_every_combination_and_says_which_vary_it_cannot_read(tmp_pat
         sweep.combinations(sweep.Config(vary=("code=no-such-branch",), out=tmp_path), [])
 
 
+def test_a_grid_can_vary_switches_and_values_that_have_commas(tmp_path):
+    cfg = sweep.Config(vary=("tools=True,False", 'feedback=tutor,"const:Write a, not b."'), out=tmp_path)
+    commands = [run.train for run in sweep.combinations(cfg, []).values()]
+    assert commands == [
+        ("train.py", "--tools", "--feedback", "tutor", "--seed", "0"),
+        ("train.py", "--tools", "--feedback", "const:Write a, not b.", "--seed", "0"),
+        ("train.py", "--no-tools", "--feedback", "tutor", "--seed", "0"),
+        ("train.py", "--no-tools", "--feedback", "const:Write a, not b.", "--seed", "0"),
+    ]
+
+
+def test_a_checkout_of_another_revision_reads_the_files_that_are_named_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "checkout", lambda revision, out: "." if revision == "." else "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("toy", "runs/first"):
+        Path(folder).mkdir(parents=True)
+    Path("mine.jsonl").write_text("")
+    cfg = sweep.Config(vary=("code=other,.", "seed=0"), data="mine.jsonl", out=tmp_path / "out")
+    flags = ["--data", "mine.jsonl", "--init=runs/first", "--valid", "toy", "--steps", "1"]
+    theirs, ours = sweep.combinations(cfg, flags).values()
+    mine = str(tmp_path / "mine.jsonl")
+    assert theirs.train == ("train.py", "--data", mine, f"--init={tmp_path}/runs/first", *flags[3:], "--seed", "0")
+    assert theirs.tests[0][1][:3] == ("eval.py", "--data", mine)
+    assert ours.train == ("train.py", *flags, "--seed", "0") and ours.tests[0][1][2] == "mine.jsonl"
+
+
 def test_another_revision_is_run_from_a_checkout_of_its_own(tmp_path):
     cfg = sweep.Config(vary=("code=HEAD,.",), out=tmp_path)
     runs = sweep.combinations(cfg, [])
@@ -409,6 +439,12 @@ def test_panels_over_a_rate_and_over_a_base_have_the_right_points():
     data = pictures.over_base(rows, "pass@1", "base_two")
     columns = ["arm", "base_two", "value"]
     assert data[columns].values.tolist() == [["fd", 1e-6, 0.7]], "the other's second seed has none"
+    beside = pd.DataFrame([("grpo_1e-3_two", "pass@1", 0.6, 0)], columns=rows.columns)
+    data = pictures.over_base(pd.concat([rows[rows.arm != "fd_2e-2_two"], beside]), "pass@1", "base_two")
+    assert data.base_two.tolist() == pytest.approx([1e-6 / 1.05**0.5, 1e-6 * 1.05**0.5])
+    axis = Figure().subplots()
+    pictures.mark_single(axis, pd.concat([data, data[:1].assign(seed=1)]), "base_two")
+    assert axis.collections[0].get_offsets().tolist() == [pytest.approx([1e-6 * 1.05**0.5, 0.6])], "fd has two seeds"
     ends = [("a_20", "pass@1", 0.4, 0), ("a_20", "entropy", 0.1, 0), ("a", "pass@1", 0.6, 0), ("a", "entropy", 0.2, 0)]
     data = pictures.over_end(pd.DataFrame(ends, columns=rows.columns), "entropy", "pass@1>0.5")
     assert data[["arm", "pass@1>0.5", "value"]].values.tolist() == [["a", 0.6, 0.2]]
@@ -431,6 +467,8 @@ def test_an_arm_looks_the_same_in_every_picture():
     for kind in ("palette", "markers"):
         assert few[kind]["grpo"] == many[kind]["grpo"] and few[kind]["tutor"] == many[kind]["fd"]
     assert len(set(many["palette"].values())) == 9, "no two have one colour"
+    arms = dict.fromkeys(arm for arm, _ in plan.experiments(False, "nowhere")["long"]["runs"])
+    assert len(set(pictures.look(arms)["palette"].values())) == len(arms) == 11
     known = plan.experiments(False, "nowhere")
     seen = {}  # (colour, mark) -> the arms that have it
     for name, experiment in known.items():
