@@ -402,7 +402,7 @@ def sample(
     """Completions of B prompts (lists of ids) by the active role: [(ids, finished)], in order.
 
     A finished completion ends with a stop id; others were cut by max_new_tokens, by the model's
-    positions or by stop(ids) -> bool, at a tool call. Temperature 0 is greedy. A row's random
+    positions or by stop(row, ids) -> bool, at a tool call. Temperature 0 is greedy. A row's random
     numbers, uniforms [B, max_new_tokens] or of a CPU generator, do not depend on the rows beside
     it. batch_size: rows decoded at a time, each in a slot. ValueError for a prompt that is empty
     or too long.
@@ -457,7 +457,9 @@ def decode(
         ended = []
         for slot, row, token in zip(fed, rows, tokens.tolist()):
             completions[row].append(token)
-            if has_ended(policy, prompts[row], completions[row], most, stop):
+            room = min(most, policy.max_positions - len(prompts[row]))
+            is_over = has_ended(policy, completions[row], room)
+            if is_over or stop and stop(row, completions[row]):
                 ended.append(slot)
 
         unread = ended[: len(waiting)]
@@ -470,14 +472,9 @@ def decode(
             live.pop()
 
 
-def has_ended(policy, prompt, completion, most, stop):
-    """Did this row end with its newest token: a stop id, no room for more, or a tool call?"""
-    room = min(most, policy.max_positions - len(prompt))
-    return (
-        completion[-1] in policy.stop_ids
-        or len(completion) >= room
-        or stop and stop(completion)
-    )
+def has_ended(policy, completion, room):
+    """Did this row end with its newest token: a stop id, or no room for more?"""
+    return completion[-1] in policy.stop_ids or len(completion) >= room
 
 
 def pick_token(logits, uniforms, temperature=1.0):

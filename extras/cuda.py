@@ -31,12 +31,14 @@ CARDS = ("/proc/driver/nvidia", "/dev/dxg")  # Linux, and Linux inside Windows
 
 
 def has_card():
-    """Is there a card, whether torch can use it or not?"""
-    return any(Path(name).exists() for name in CARDS)
+    """Is there a card, whether torch can use it or not? One that was hidden is none."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(Path(name).exists() for name in CARDS)
 
 
 def why_none():
     """Why torch finds no CUDA device, to follow "needs a CUDA device, and"."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return "there is none (CUDA_VISIBLE_DEVICES hides all)"
     if not has_card():
         return "there is none"
     if torch.version.cuda is None:
@@ -81,6 +83,7 @@ class Graphs(Slots):
     """
 
     capture = os.environ.get("FD_GRAPHS") != "0"  # of the class: one failure is enough
+    side = None  # one stream for all warm-ups: each that is made keeps a workspace of cuBLAS
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -104,7 +107,7 @@ class Graphs(Slots):
     def record(self, *shape):
         """Makes a graph of one step: two rounds on a side stream warm up, then comes the capture
         (PyTorch's recipe)."""
-        side = torch.cuda.Stream()
+        side = Graphs.side = Graphs.side or torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):  # each writes the same keys into the same columns

@@ -159,6 +159,8 @@ def step(cfg, policy, rows):
     longest = min(policy.max_positions, cfg.max_new_tokens + PROMPT)
     prompt = min(PROMPT, longest - 1)
     new = longest - prompt
+    if cfg.algo == "grpo":  # the reference is there from the start
+        policy.roles["reference"] = [tensor.clone() for tensor in policy.student]
     optimizer = torch.optim.AdamW(policy.student, weight_decay=0.0, foreach=True)
     leave_gradients(policy)
     optimizer.step()  # from here on Adam has its averages
@@ -171,13 +173,12 @@ def step(cfg, policy, rows):
     texts = [[row] * prompt for row in range(rows)]  # equal ones would be read once
     if memory.linear_layers(policy.config):
         texts = texts[:1] * rows  # with states each is read alone: as one of them
-    fd_mini.sample(policy, texts, new, stop=lambda ids: len(ids) == 3)
+    fd_mini.sample(policy, texts, new, stop=lambda row, ids: len(ids) == 3)
 
     leave_gradients(policy)
     rows = max(1, cfg.micro_tokens // (prompt + new))
     prompts, written, flags = [[1] * prompt] * rows, [[1] * new] * rows, [[True] * new] * rows
     if cfg.algo == "grpo":
-        policy.roles["reference"] = [tensor.clone() for tensor in policy.student]
         fd_mini.grpo_backward(policy, prompts, written, flags, [1.0] * rows, micro_tokens=1e9)
     else:
         fd_mini.fd_backward(policy, prompts, prompts, written, flags, micro_tokens=1e9)
@@ -200,7 +201,9 @@ def main(cfg):
     ValueError, in one line with the flag to lower, where the step does not fit.
     """
     config = find_config(cfg.model)
-    four_bit = cfg.quantize == "nf4" or (cfg.quantize == "auto" and provers.is_large(config))
+    provers.check(cfg.lora_rank, cfg.quantize)
+    large = cfg.quantize == "auto" and cfg.lora_rank > 0 and provers.is_large(config)
+    four_bit = cfg.quantize == "nf4" or large
     free = cfg.card_gb * GIB - DRIVER
     with FakeTensorMode(), Count() as count:
         policy = FakePolicy(config, cfg.lora_rank, four_bit, count)

@@ -56,10 +56,12 @@ def in_turn(endpoint, answer, rollouts):
 
 
 def held(endpoint):
-    """Bytes of the card that the server says its models hold; 0 where it does not say."""
+    """Bytes of the card that the server says this model holds; 0 where it does not say."""
+    names = (endpoint.model, f"{endpoint.model}:latest")
     try:
         reply = requests.get(endpoint.url.replace("/api/chat", "/api/ps"), timeout=10)
-        return sum(model["size_vram"] for model in reply.json()["models"])
+        models = reply.json()["models"]
+        return sum(model["size_vram"] for model in models if model["name"] in names)
     except (requests.RequestException, ValueError, LookupError, TypeError):
         return 0
 

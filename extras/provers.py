@@ -77,17 +77,20 @@ TALKERS = ("bitsandbytes.backends.cpu.ops", "transformers.models")
 TOY = {"tiny": TINY, "tiny-tools": TINY.with_name("tiny_tools")}
 
 
+def check(rank, quantize):
+    if quantize not in ("auto", "nf4", "none"):
+        raise ValueError(f"quantize must be auto, nf4 or none, not {quantize}")
+    if rank < 0 or (quantize == "nf4" and rank == 0):
+        raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
+
+
 def load(model, rank=32, quantize="auto", seed=0):
     """The policy of a prover by its name: tiny, tiny-tools, an alias, a hub id or a folder.
 
     quantize "auto": NF4 above about 4 billion parameters on CUDA. ValueError, in one line, for
     whatever cannot be loaded.
     """
-    if quantize not in ("auto", "nf4", "none"):
-        raise ValueError(f"quantize must be auto, nf4 or none, not {quantize}")
-    if rank < 0 or (quantize == "nf4" and rank == 0):
-        raise ValueError(f"rank={rank}, quantize={quantize}: nf4 needs a rank above 0")
-
+    check(rank, quantize)
     on_gpu = torch.cuda.is_available()
     if not on_gpu and cuda.has_card():
         print(f"on the CPU: {cuda.why_none()}", flush=True)

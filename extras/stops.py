@@ -140,8 +140,8 @@ def in_one_line(name):
         reason, *_ = [*str(error).split(". GPU")[0].splitlines(), type(error).__name__]
         if re.search("out of memory|ALLOC_FAILED", reason):
             reason += (
-                ": try a lower --max-new-tokens, or in training --micro-tokens or --lora-rank; "
-                "the same command starts again, with --resume where steps were saved"
+                ": in training try a lower --micro-tokens, with which --resume goes on where "
+                "steps were saved, or begin anew with a lower --max-new-tokens or --lora-rank"
             )
         sys.exit(f"{name}: {reason}")
     except (ValueError, OSError) as error:

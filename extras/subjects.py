@@ -1,5 +1,6 @@
 """Whom eval.py judges: runs, a model as it is, or a model that a server serves."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ def subjects(cfg, theorems):
         room = fitting(cfg, policy, theorems, named=False)
         yield Subject(cfg.model + suffix, policy, None, *room)
         del policy  # a card has room for one
+        gc.collect()  # bitsandbytes' layers and their weights refer to each other
 
     for name in cfg.runs:
         policy, config = runs.load_run(name, cfg.who, cfg.quantize)
@@ -52,6 +54,7 @@ def subjects(cfg, theorems):
         room = fitting(cfg, policy, theorems, config, named=False)
         yield Subject(name + suffix, policy, None, *room)
         del policy
+        gc.collect()
 
 
 def instead_of_a_table(cfg):

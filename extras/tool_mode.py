@@ -115,19 +115,21 @@ def converse(policy, env, rollouts, max_new_tokens, generator):
 def sample_turn(policy, rollouts, max_new_tokens, may_call):
     """Goes on with each rollout up to a call or its end."""
     behind = rollouts[0].prompt_ids  # all prompts end alike
-
-    def called(ids):
-        newest = decode(policy, behind, ids[-1:])  # only such a token can complete a call
-        return re.search("[\n>]", newest) and find_call(decode(policy, behind, ids))
-
     left = [rollout.uniforms[len(rollout.completion_ids) :] for rollout in rollouts]
-    left = pad_sequence(left, batch_first=True)  # [B, the most that one has room for]
+
+    def stop(row, ids):
+        if len(ids) == len(left[row]):  # others may have room for more
+            return True
+        newest = decode(policy, behind, ids[-1:])  # only such a token can complete a call
+        may_end = may_call and re.search("[\n>]", newest)
+        return may_end and find_call(decode(policy, behind, ids))
+
     samples = fd_mini.sample(
         policy,
         [rollout.prompt_ids + rollout.completion_ids for rollout in rollouts],
-        left.shape[1],
-        uniforms=left,
-        stop=called if may_call else None,
+        max(map(len, left)),
+        uniforms=pad_sequence(left, batch_first=True),
+        stop=stop,
     )
 
     for rollout, (ids, finished) in zip(rollouts, samples):

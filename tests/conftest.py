@@ -1,4 +1,4 @@
-"""Every test runs on a CPU, without a network, a hub or a `lean` on PATH."""
+"""Every test runs on a CPU, without a network, a hub or a `lean` on PATH; with -m cuda on a card."""
 import gc
 import os
 import signal
@@ -12,6 +12,11 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    if config.option.markexpr != "cuda":  # also in workers, and in what tests start
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_finish():

@@ -92,6 +92,7 @@ def stand_in(monkeypatch):
     for name, value in names.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(cuda.Graphs, "capture", True)
+    monkeypatch.setattr(cuda.Graphs, "side", None)
     Graph.made, Graph.replays = [], 0
 
 

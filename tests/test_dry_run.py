@@ -22,10 +22,11 @@ PROVERS = ["deepseek-prover-1.5b", "qwen3-8b", "kimina-prover-1.7b"]
 @pytest.fixture
 def two_layers(monkeypatch):
     """The known provers at full width with two layers: a second or two each."""
-    known = dry_run.find_config
+    known, is_large = dry_run.find_config, provers.is_large
 
     def shallow(model):
         config = known(model)
+        config.whole_is_large = is_large(config)
         config.num_hidden_layers = 2
         if getattr(config, "layer_types", None):
             # The last is one with keys.
@@ -33,7 +34,7 @@ def two_layers(monkeypatch):
         return config
 
     monkeypatch.setattr(dry_run, "find_config", shallow)
-
+    monkeypatch.setattr(provers, "is_large", lambda config: config.whole_is_large)
 
 
 def flags(**given):
@@ -43,15 +44,14 @@ def flags(**given):
 # ---- the plan against the fake peak
 
 
-NF4 = {"quantize": "nf4"}  # two layers alone would not be large
 CASES = [
-    ("deepseek-prover-1.5b", "fd", NF4),
-    ("deepseek-prover-1.5b", "grpo", NF4),
+    ("deepseek-prover-1.5b", "fd", {}),
+    ("deepseek-prover-1.5b", "grpo", {}),
     ("deepseek-prover-1.5b", "fd", {"lora_rank": 0, "card_gb": 40.0}),
     ("kimina-prover-1.7b", "fd", {"lora_rank": 0, "card_gb": 20.0, "micro_tokens": 6000}),
-    ("qwen3-8b", "fd", NF4),
+    ("qwen3-8b", "fd", {}),
     ("kimina-prover-1.7b", "fd", {}),
-    ("qwen3.5-9b", "fd", NF4),
+    ("qwen3.5-9b", "fd", {}),
 ]
 
 
@@ -79,7 +79,7 @@ def test_prefill_decoding_and_training_are_as_planned_at_other_lengths(model, sh
         base = count.bytes
         count.phase = "prefill"
 
-        def stop(ids):
+        def stop(row, ids):
             count.phase = "decoding"
             return len(ids) == 3
 
@@ -266,7 +266,7 @@ def test_sampling_keeps_to_one_device(on_cuda, way, monkeypatch):
         monkeypatch.setattr(cuda.Graphs, "capture", False)
         on_cuda.graphs = cuda.Graphs
     lengths = iter(range(100))  # rows end at different times, so that they move
-    samples = fd_mini.sample(on_cuda, PROMPTS, 6, stop=lambda ids: next(lengths) == 4)
+    samples = fd_mini.sample(on_cuda, PROMPTS, 6, stop=lambda row, ids: next(lengths) == 4)
     assert sorted(len(ids) for ids, _ in samples) == [2, 6, 6]
     assert fd_mini.sample(on_cuda, PROMPTS, 3, temperature=0, batch_size=2)[0] == ([1, 1, 1], False)
 

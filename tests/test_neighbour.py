@@ -45,7 +45,8 @@ class Ollama(Local):
             def do_GET(handler):
                 with lock:
                     self.calls.append((handler.path, None))
-                    models = [{"name": "m", "size_vram": self.held}] if self.held else []
+                    models = [{"name": "embedder:latest", "size_vram": GIB}]  # another's, which stays
+                    models += [{"name": "m:latest", "size_vram": self.held}] if self.held else []
                     if self.slow and getattr(self, "going", 0):
                         self.going -= 1
                         self.held = MODEL if self.going else 0
@@ -247,7 +248,9 @@ def test_an_evaluation_holds_one_policy_at_a_time(tmp_path, monkeypatch):
     def watched(*args, **given):
         others.append(sum(ref() is not None for ref in alive))
         policy = load(*args, **given)
-        alive.append(weakref.ref(policy))
+        weight = policy.model.base_model.layers[0].mlp.up_proj.base.weight
+        assert type(weight).__name__ == "Params4bit"
+        alive.extend([weakref.ref(policy), weakref.ref(weight)])
         return policy
 
     monkeypatch.setattr(provers, "load", watched)
@@ -257,7 +260,7 @@ def test_an_evaluation_holds_one_policy_at_a_time(tmp_path, monkeypatch):
     gc.collect()
     gc.disable()
     try:
-        eval.main(eval.Config(names, model="tiny", data=str(tmp_path / "few.jsonl"), samples=1, max_new_tokens=8, out=str(tmp_path / "out")))
+        eval.main(eval.Config(names, model="tiny", data=str(tmp_path / "few.jsonl"), samples=1, max_new_tokens=8, quantize="nf4", out=str(tmp_path / "out")))
     finally:
         gc.enable()
     assert others == [0, 0, 0]
@@ -268,6 +271,9 @@ def test_on_the_cpu_beside_a_card_it_is_said_why(tmp_path, monkeypatch, capsys):
     provers.load("tiny", 2)
     assert "on the CPU" not in capsys.readouterr().out
     monkeypatch.setattr(cuda, "CARDS", [str(tmp_path / "card")])
+    provers.load("tiny", 2)
+    assert "on the CPU" not in capsys.readouterr().out, "these tests hide it"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     provers.load("tiny", 2)
     assert "on the CPU: this torch is built for CPUs" in capsys.readouterr().out or torch.version.cuda
 
@@ -294,11 +300,17 @@ def test_gradients_take_no_memory_while_a_run_validates(tmp_path, monkeypatch):
 )
 def test_no_card_is_told_from_a_torch_or_a_driver_that_cannot_use_it(tmp_path, monkeypatch, built_for, card, said):
     (tmp_path / "card").touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(cuda, "CARDS", [str(tmp_path / ("card" if card else "none"))])
     monkeypatch.setattr(torch.version, "cuda", built_for)
     with pytest.raises(ValueError) as refused:
         provers.load("deepseek-prover-1.5b")
     assert f"needs a CUDA device, and {said}" in str(refused.value)
+
+
+def test_a_card_that_was_hidden_is_told_from_none(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cuda.why_none() == "there is none (CUDA_VISIBLE_DEVICES hides all)"
 
 
 def test_each_process_takes_the_card_of_its_own_number(monkeypatch):

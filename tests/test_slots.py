@@ -60,7 +60,7 @@ def alone(policy, stop=None):
             out = policy.model.base_model(input_ids=torch.tensor([prompt + ids]), use_cache=False)
             logits = torch.nn.functional.linear(out.last_hidden_state[:, -1], policy.head)
             ids.append(fm.pick_token(logits, u[None]).item())
-            if ids[-1] in policy.stop_ids or (stop and stop(ids)):
+            if ids[-1] in policy.stop_ids or (stop and stop(len(samples), ids)):
                 break
         samples.append((ids, ids[-1] in policy.stop_ids))
     return samples
@@ -155,12 +155,12 @@ def test_a_state_that_a_slot_held_before_leaks_nothing_into_the_next_row(tmp_pat
 def test_rows_stop_where_stop_says_and_are_resumed_with_the_same_tokens(tmp_path):
     """As tool mode does it: a row stops, its text is longer, it is read again."""
     policy = policy_of(tmp_path)
-    stop = lambda ids: len(ids) >= 3 and ids[-1] % 3 == 0
+    stop = lambda row, ids: len(ids) >= 3 + row % 2 and ids[-1] % 3 == 0
     expected = alone(policy, stop)
     first = sampled(policy, batch_size=3, stop=stop)
-    assert first == expected and any(stop(ids) and not finished for ids, finished in first)
+    assert first == expected and any(stop(row, ids) and not finished for row, (ids, finished) in enumerate(first))
     whole = fm.sample(policy, PROMPTS, NEW, temperature=0, batch_size=3)
-    cut = fm.sample(policy, PROMPTS, NEW, temperature=0, batch_size=3, stop=lambda ids: len(ids) == 2)
+    cut = fm.sample(policy, PROMPTS, NEW, temperature=0, batch_size=3, stop=lambda row, ids: len(ids) == 2)
     again = fm.sample(policy, [p + ids for p, (ids, _) in zip(PROMPTS, cut)], NEW - 2, temperature=0, batch_size=2)
     for (full, _), (head, finished), (rest, _) in zip(whole, cut, again):
         assert full == head if finished else full == head + rest

@@ -39,9 +39,9 @@ def scripted(policy, monkeypatch, *turns):
 
     def sample(policy, prompts, room, uniforms, stop):
         out = []
-        for text in next(turns):
+        for row, text in enumerate(next(turns)):
             ids = policy.tokenizer.encode(text, add_special_tokens=False)
-            end = next((n for n in range(1, len(ids) + 1) if stop and stop(ids[:n])), None)
+            end = next((n for n in range(1, len(ids) + 1) if stop(row, ids[:n])), None)
             stops.append(end is not None)
             out.append(
                 (ids[:end], False)
