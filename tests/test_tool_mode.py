@@ -294,3 +294,17 @@ def test_after_a_call_a_row_goes_on_as_it_would_beside_other_rows(env):
     assert called and any(r.sampled[-1] for r in called), "what it wrote after the call is compared, too"
     assert [r.completion_ids for r in first[2:]] == [r.completion_ids for r in second[2:]]
     assert [r.completion_ids for r in first[:2]] != [r.completion_ids for r in second[:2]]
+
+
+def test_a_row_ends_where_it_has_no_room_though_others_have(policy, env, monkeypatch):
+    asked = []
+
+    def sample(policy, prompts, room, uniforms, stop):
+        asked.append((room, [stop(row, [5] * n) for row in (0, 1) for n in (3, 12)]))
+        return [([5] * 3, False), ([5] * 12, False)]
+
+    monkeypatch.setattr(fd_mini, "sample", sample)
+    rollouts = [tool_mode.Attempt(NAT, [1], [5] * used, [True] * used, uniforms=torch.rand(20)) for used in (17, 8)]
+    tool_mode.sample_turn(policy, rollouts, 20, may_call=True)
+    assert asked == [(12, [True, None, None, True])]
+    assert [len(r.completion_ids) for r in rollouts] == [20, 20]
