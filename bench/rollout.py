@@ -88,17 +88,13 @@ def continuous(policy, prompts, lengths, slots):
 
 def sample(policy, prompts, lengths, slots):
     """Ours. -> seconds"""
-    wanted = {prompt[0]: length for prompt, length in zip(prompts, lengths)}
-    has_ended = fd_mini.has_ended
 
-    def at_its_length(_, prompt, completion, *__):
-        return len(completion) == wanted[prompt[0]]
+    def stop(row, ids):
+        return len(ids) == lengths[row]
 
-    fd_mini.has_ended = at_its_length
     start = now(policy.device)
-    samples = fd_mini.sample(policy, prompts, max(lengths), batch_size=slots)
+    samples = fd_mini.sample(policy, prompts, max(lengths), batch_size=slots, stop=stop)
     seconds = now(policy.device) - start
-    fd_mini.has_ended = has_ended
     assert [len(ids) for ids, _ in samples] == lengths
     return seconds
 
@@ -129,8 +125,9 @@ def main(
         if not model:
             random_prover(folder, MEDIUM)
         policy = provers.load(model or folder, rank, quantize)
+    policy.stop_ids = set()  # a row ends at its length
 
-    # The first token says which row it is.
+    # No two are equal: those would be read once.
     texts = number_prompts(16 + i % 33 for i in range(prompts))
     texts = [[1 + i, *text] for i, text in enumerate(texts)]
     cases = {"even": [max(1, longest // 4)] * prompts, "tail": long_tail(prompts, longest)}
@@ -139,10 +136,15 @@ def main(
     for case, lengths in cases.items():
         for _ in range(rounds):
             job = (policy, texts, lengths, slots)
-            ours, *theirs = [sum(lengths) / side(*job) for side in (sample, generate, continuous)]
+            ours = sum(lengths) / sample(*job)
             line = f"{case:8}{ours:8,.0f}"
-            for speed, width in zip(theirs, (12, 14)):
-                line += f"{speed:{width},.0f}{ours / speed:7.2f}"
+            for side, width in ((generate, 12), (continuous, 14)):
+                try:
+                    speed = sum(lengths) / side(*job)
+                except Exception as error:  # it does not run everywhere
+                    line += f"{'-':>{width}}  ({type(error).__name__})"
+                else:
+                    line += f"{speed:{width},.0f}{ours / speed:7.2f}"
             print(line, flush=True)
 
 
