@@ -9,6 +9,7 @@ from tests.test_fd_mini import FAMILIES, shake, write_model
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
 import fd_mini as fm
+from bench import rollout
 from extras import cuda, slots
 
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15], [200, 3], [8, 8, 8, 8], [7], [30, 31], [40] * 9]
@@ -216,3 +217,13 @@ def test_buffers_are_as_long_as_the_longest_prompt_and_its_new_tokens_and_made_o
     policy.graphs = Watched
     sampled(policy, batch_size=3)
     assert len(made) == 1 and {shape for _, shape in made[0].shapes} == {(3, 2, 9 + NEW, 8)}
+
+
+def test_the_bench_gives_every_row_its_own_length(tmp_path, monkeypatch):
+    policy = policy_of(tmp_path)
+    policy.stop_ids = set()
+    written = []
+    monkeypatch.setattr(fm, "sample", lambda *args, real=fm.sample, **options: written.append(real(*args, **options)) or written[-1])
+    lengths = [1 + row % 4 for row in range(len(PROMPTS))]
+    assert rollout.sample(policy, PROMPTS, lengths, slots=2) > 0
+    assert [len(ids) for ids, _ in written[0]] == lengths
