@@ -89,7 +89,7 @@ def scripted(monkeypatch, policy, text):
     """Sampling writes this text after every prompt, up to where `stop` would end it."""
     def sample(policy, prompts, room, temperature=1.0, generator=None, batch_size=None, stop=None, uniforms=None):
         ids = behind(policy, text)[1]
-        end = next((n for n in range(1, len(ids) + 1) if stop and stop(ids[:n])), None)
+        end = next((n for n in range(1, len(ids) + 1) if stop and stop(0, ids[:n])), None)
         return [(ids[:end], False) if end else (ids + [policy.tokenizer.eos_token_id], True) for _ in prompts]
     monkeypatch.setattr(fd_mini, "sample", sample)
 
