@@ -102,7 +102,7 @@ def test_it_is_unloaded_although_its_answers_failed(ollama):
     ollama.calls.clear()
     source.answer.args[0].read = lambda answer: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        ask(source)
+        ask(source, 1)  # of two the other may still be on its way, and load it again
     assert ollama.paths[-2:] == ["generate", "ps"]
 
 
