@@ -15,8 +15,8 @@ from extras.dry_run import DRIVER, find_config
 from extras.memory import GIB
 
 # GiB, bytes and operations a second (bf16) as sold, and for how many rows bitsandbytes 0.50.2
-# multiplies without unpacking the weights: those of attention, up and gate, down. The rows are those
-# of DeepSeek-Prover's matrices (4096 x 11008), and taken for other models' as well.
+# multiplies without unpacking the weights: those of attention, up and gate, down. The rows are
+# those of DeepSeek-Prover's matrices (4096 x 11008), and taken for other models' as well.
 CARDS = {
     "RTX 3090": (24, 936e9, 71e12, (64, 128, 64)),
     "RTX 4090": (24, 1008e9, 165e12, (8, 64, 64)),

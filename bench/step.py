@@ -10,10 +10,9 @@ SDFTTrainer (on-policy, forward KL on the top 25, an EMA teacher that reads the 
 FD, GRPOTrainer (groups of 5, KL 0.001) beside GRPO: same model, prompts, LoRA rank and longest
 completion. Steps alternate, one of TRL's and one of ours, so that both meet the same machine; of
 each the fastest is kept, and of the ratios of pairs the median, the first pair left out where
-there are more. With --cuda no row ever stops
-(the worst case), so that lengths are known; prompts have 256 tokens, the teacher's 512. The random
-model is written to a temporary folder (13 GiB) and loaded like any other. Peak memory should stay
-below 22 GiB.
+there are more. With --cuda no row ever stops (the worst case), so that lengths are known; prompts
+have 256 tokens, the teacher's 512. The random model is written to a temporary folder (13 GiB) and
+loaded like any other. Peak memory should stay below 22 GiB.
 """
 
 import contextlib
@@ -88,7 +87,7 @@ def step(policy, optimizer, algo, prompts, teacher_prompts, cfg):
 
 
 def ours(policy, prompts, teacher_prompts, cfg):
-    """Prints a line for FD and one for GRPO. -> {"fd": seconds of a step, when called; "grpo": ...}"""
+    """Prints a line for FD and one for GRPO. -> {"fd": a function that takes a step, "grpo": ...}"""
     titles = f"{'':14}{'s/step':>8}{'sampled tok/s':>15}{'trained tok/s':>15}{'peak GiB':>10}"
     print(f"\n{titles}")
     steps = {}

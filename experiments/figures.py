@@ -53,8 +53,13 @@ of itself the teacher keeps, 1 frozen, 0 a copy of the student.
 
 """
 # Of an experiment, and what stands before them below the table.
-TEXTS = {"question": None, "setting": None, "found": "", "details": "In detail: "}
-TEXTS["mind"] = "What would change our mind: "
+TEXTS = {
+    "question": None,
+    "setting": None,
+    "found": "",
+    "details": "In detail: ",
+    "mind": "What would change our mind: ",
+}
 
 
 @dataclass

@@ -156,6 +156,17 @@ def in_logarithms(statistic, values):
     return np.exp(statistic(np.log(values)))
 
 
+def estimates(x, scale):
+    """What seaborn makes of the seeds' values: a mean, and a band or bars."""
+    how = {"errorbar": band, "err_style": "bars"}
+    if x in CLOCKS:
+        how |= {"err_style": "band", "err_kws": {"alpha": 0.1}}
+    if scale == "log":
+        how["estimator"] = partial(in_logarithms, np.mean)
+        how["errorbar"] = partial(in_logarithms, band)
+    return how
+
+
 def thin_out(lines, palette):
     """Makes the lines thinner, and their marks smaller, in the order in which they were drawn."""
     places = {colour: place / len(palette) for place, colour in enumerate(palette.values())}
@@ -190,6 +201,8 @@ def with_numbers(rows, panels):
     for panel in panels:
         metric, x, scale = [*panel.split(), "linear"][:3]
         data = KINDS.get(x, over_end)(rows, metric, x)
+        if scale == "log":
+            data = data[data.value > 0]
         if len(data):
             found.append((metric, x, scale, data))
     return found
@@ -231,16 +244,6 @@ def draw(rows, panels, path):
             axis.remove()
         looks = look(dict.fromkeys(pd.concat(data for *_, data in shown).arm))
         for axis, (metric, x, scale, data) in zip(axes, shown):
-            errors = {"err_style": "bars"}
-            if x in CLOCKS:
-                errors = {"err_kws": {"alpha": 0.1}}
-            means = {"errorbar": band}
-            if scale == "log":
-                data = data[data.value > 0]
-                means = {
-                    "estimator": partial(in_logarithms, np.mean),
-                    "errorbar": partial(in_logarithms, band),
-                }
             sns.lineplot(
                 data,
                 x=x,
@@ -250,8 +253,7 @@ def draw(rows, panels, path):
                 dashes=False,
                 ax=axis,
                 **looks,
-                **errors,
-                **means,
+                **estimates(x, scale),
             )
             thin_out(axis.lines, looks["palette"])
             arrange(axis, metric, x, scale)

@@ -32,7 +32,9 @@ CARDS = ("/proc/driver/nvidia", "/dev/dxg")  # Linux, and Linux inside Windows
 
 def has_card():
     """Is there a card, whether torch can use it or not? One that was hidden is none."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(Path(name).exists() for name in CARDS)
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return False
+    return any(Path(name).exists() for name in CARDS)
 
 
 def why_none():

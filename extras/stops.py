@@ -140,8 +140,8 @@ def in_one_line(name):
         reason, *_ = [*str(error).split(". GPU")[0].splitlines(), type(error).__name__]
         if re.search("out of memory|ALLOC_FAILED", reason):
             reason += (
-                ": in training try a lower --micro-tokens, with which --resume goes on where "
-                "steps were saved, or begin anew with a lower --max-new-tokens or --lora-rank"
+                ": try a lower --max-new-tokens; in training a lower --micro-tokens, with which "
+                "--resume goes on where steps were saved, or begin anew with a lower --lora-rank"
             )
         sys.exit(f"{name}: {reason}")
     except (ValueError, OSError) as error:
