@@ -98,6 +98,16 @@ def test_prefill_decoding_and_training_are_as_planned_at_other_lengths(model, sh
     assert base + training == pytest.approx(count.peaks["student"], rel=0.1)
 
 
+def test_grpos_reference_is_there_while_it_samples(two_layers, capsys):
+    config, peaks = dry_run.find_config("kimina-prover-1.7b"), {}
+    for algo in ("fd", "grpo"):
+        with FakeTensorMode(), dry_run.Count() as count:
+            policy = dry_run.FakePolicy(config, 32, False, count)
+            dry_run.step(flags(model="kimina-prover-1.7b", algo=algo, micro_tokens=2048), policy, 2)
+        peaks[algo] = count.peaks["sampling"]
+    assert peaks["grpo"] - peaks["fd"] == pytest.approx(memory.adapters(config, 32, 1), rel=0.02)
+
+
 def test_the_users_own_command_at_full_size(capsys):
     """30 layers of 7B in NF4: what sampling and training take, in GiB, and that 24 GB are enough."""
     measured, planned = dry_run.main(flags(model="deepseek-prover-1.5b"))
