@@ -46,6 +46,7 @@ def forked(work, out, limit=None):
     code = 1
     try:
         os.setsid()
+        torch.set_num_threads(1)  # in a fork torch replaces its pool of threads at first use, and fails when two come first
         for number in (1, 2):
             os.dup2(os.open(f"{out}.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
