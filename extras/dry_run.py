@@ -117,7 +117,7 @@ class FakePolicy(fd_mini.Policy):
             if self.four_bit and isinstance(module, nn.Linear) and module is not head:
                 pack(module)
         self.body = cuda.Recomputing(self.model)
-        self.max_positions = self.config.max_position_embeddings
+        self.max_positions = provers.positions(self.config)
         self.stop_ids = set()
 
     def point_to(self, role):

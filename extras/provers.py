@@ -115,6 +115,7 @@ def load(model, rank=32, quantize="auto", seed=0):
 
     policy.name = name
     policy.style = style
+    policy.max_positions = positions(policy.model.config.get_text_config())
     # On the first process's terminal. None: no terminal, no bar.
     hidden = None if ranks.FIRST else True
     policy.bar = partial(tqdm, desc="tokens", leave=False, disable=hidden)
@@ -212,6 +213,18 @@ def check_size(name, folder, on_gpu):
     return large
 
 
+def positions(config):
+    """How many tokens a text may have.
+
+    Under longrope (Phi-3 and 4 with long contexts) a batch in which one row passes the original
+    length has all its rows turned another way: no row may pass it.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        return min(config.max_position_embeddings, rope["original_max_position_embeddings"])
+    return config.max_position_embeddings
+
+
 def is_large(config):
     return 12 * config.num_hidden_layers * config.hidden_size**2 > 4e9
 
@@ -238,7 +251,7 @@ def reader(model):
     return SimpleNamespace(
         style=style,
         tokenizer=read(AutoTokenizer, folder),
-        max_positions=config.max_position_embeddings,
+        max_positions=positions(config),
     )
 
 

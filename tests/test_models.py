@@ -68,6 +68,28 @@ def test_a_model_with_a_plain_head_is_taken(tmp_path, name, quantize):
     provers.refuse_unfit(policy)
 
 
+def test_under_longrope_no_row_is_so_long_that_others_change(tmp_path):
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 32, "factor": 4.0, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    config = hf.LlamaConfig(**LONG, **ENDS, max_position_embeddings=128, rope_parameters=rope)
+    folder = made(tmp_path, config)
+    policy = provers.load(folder, 4)
+    assert policy.max_positions == provers.reader(folder).max_positions == provers.positions(config) == 32
+
+    row, other = [5, 9, 7, 5, 9, 8] * 3, list(range(2, 62))
+
+    def first_row(others):
+        rows = [row, *others]
+        with torch.no_grad():
+            return policy.hidden([r[:1] for r in rows], [r[1:] for r in rows], [[True] * (len(r) - 1) for r in rows])[0][: len(row) - 1]
+
+    alone = first_row([])
+    torch.testing.assert_close(first_row([other[:32]]), alone)
+    with pytest.raises(ValueError, match="60 tokens > 32 positions"):
+        first_row([other])
+    policy.max_positions = 128  # as its config says
+    assert (first_row([other]) - alone).abs().max() > 0.01
+
+
 def with_bias(model):
     torch.nn.init.normal_(model.lm_head.bias, std=0.25)
 
