@@ -1,6 +1,8 @@
 # `make demo` and `make test` need Python 3.11 and nothing else; both make .venv first.
 PYTHON ?= python3
 BIN = .venv/bin
+# Where it is set, every start of Python compiles torch again: 20 s instead of 8.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-real tiny bench clean figures
 

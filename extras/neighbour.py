@@ -1,9 +1,10 @@
 """A language model on the policy's card: the two take turns, or share it.
 
-For an Ollama on this machine. Its answers are asked for before the policy is loaded, so that an
+For an Ollama on this machine, or wherever --tutor-card says more than `turns`. Its answers are asked for before the policy is loaded, so that an
 endpoint that does not work ends a run early, and the plan sees what is left of the card.
 """
 
+import socket
 import time
 from functools import partial
 from urllib.parse import urlsplit
@@ -29,8 +30,9 @@ def advisor(spec, style=4, generate=None, mode="turns"):
         return None
     source = make_feedback(spec, style, generate=generate)
     endpoint = source.endpoint
-    here = endpoint and urlsplit(endpoint.url).hostname in ("localhost", "127.0.0.1", "::1")
-    beside = here and endpoint.kind == "ollama" and torch.cuda.is_available()
+    beside = False
+    if endpoint and endpoint.kind == "ollama" and torch.cuda.is_available():
+        beside = mode != "turns" or is_here(urlsplit(endpoint.url).hostname)
     if beside and mode == "shared":
         # As endpoint.body() rounds it.
         endpoint.context = 1 << (REQUEST + endpoint.limit - 1).bit_length()
@@ -45,6 +47,18 @@ def advisor(spec, style=4, generate=None, mode="turns"):
         unload(endpoint)
         source.answer = partial(in_turn, endpoint, source.answer)
     return source
+
+
+def is_here(host):
+    """Is this name or address one of this machine's own? Only such can be listened at."""
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM):
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind(address)
+                return True
+    except (OSError, UnicodeError):  # a name that nobody knows, or that is none
+        pass
+    return False
 
 
 def in_turn(endpoint, answer, rollouts):

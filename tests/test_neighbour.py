@@ -2,6 +2,7 @@
 
 import gc
 import json
+import socket
 import threading
 import weakref
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_without_a_card_or_on_another_machine_it_is_only_pinged(ollama, monkeypa
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     ask(neighbour.advisor(ollama.spec))
     assert ollama.paths == ["chat"] * 6 and "keep_alive" not in str(ollama.calls)
+
+
+def test_by_any_name_of_this_machine_it_is_here(monkeypatch):
+    monkeypatch.setattr(neighbour.socket, "getaddrinfo", lambda host, *_, **__: [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (host, 0))])
+    assert neighbour.is_here("127.0.0.5") and not neighbour.is_here("192.0.2.1")  # an address that is nobody's
+    monkeypatch.undo()
+    assert neighbour.is_here("localhost") and neighbour.is_here("127.0.0.1") and not neighbour.is_here("nobody.invalid")
+    assert not neighbour.is_here("a..b")
+
+
+@pytest.mark.parametrize("mode, field", [("shared", {"keep_alive": -1}), ("cpu", {"options": {"num_gpu": 0}})])
+def test_on_another_machine_it_does_what_is_asked_for(ollama, monkeypatch, mode, field):
+    """Another machine may be a container on this one."""
+    monkeypatch.setattr(neighbour, "is_here", lambda host: False)
+    ask(neighbour.advisor(ollama.spec, mode=mode))
+    for path, body in ollama.calls:
+        if path == "/api/chat":
+            told = {"keep_alive": body.get("keep_alive"), "options": {"num_gpu": body["options"].get("num_gpu")}}
+            assert field.items() <= told.items()
 
 
 def test_sources_without_a_server_are_as_they_were():
