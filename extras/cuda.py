@@ -23,7 +23,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from extras.slots import Slots
 
@@ -61,6 +60,9 @@ class Recomputing:
     """Stands in for a model without its head while it trains: with gradient checkpointing."""
 
     def __init__(self, model):
+        # Takes seconds, which --help and a flag that is refused need not wait for.
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
         self.body = model.base_model
         # The re-entrant kind would give no gradient: the embeddings are frozen.
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -90,6 +92,8 @@ class Graphs(Slots):
     def __init__(self, *args):
         super().__init__(*args)
         self.graphs = {}  # (rows, width) -> a graph and its output
+        # One for all: each output is read before the next replay may write over it.
+        self.pool = None
 
     def run(self, rows, width):
         # Rows that are not alive compute what nobody reads.
@@ -117,11 +121,12 @@ class Graphs(Slots):
         torch.cuda.current_stream().wait_stream(side)
 
         graph = torch.cuda.CUDAGraph()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        mode = "thread_local"  # other threads (a progress bar, a server's answer) do what they like
         try:
             # A capture that fails leaves its own stream current: the outer block takes it back.
             with torch.cuda.stream(torch.cuda.current_stream()):
-                # Other threads (a progress bar, a server's answer) may do what they like.
-                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                with torch.cuda.graph(graph, self.pool, capture_error_mode=mode):
                     out = super().run(*shape)
             self.graphs[shape] = graph, out
         except RuntimeError as error:

@@ -5,6 +5,7 @@ decoding samples; a graph that is kept across roles must not.
 """
 
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -40,7 +41,11 @@ class Graph:
         Graph.made.append(weakref.ref(self))
 
     def replay(self):
+        """With a pool in common a replay may write over what other graphs gave: here it always does."""
         Graph.replays += 1
+        for graph in filter(None, (ref() for ref in Graph.made)):
+            if graph is not self and graph.pool == self.pool:
+                graph.calls[-1][-1].fill_(torch.nan)
         for op, args, kwargs, out in self.calls:
             if not op.is_view:  # a view of the same memory is what it was
                 for new, old in zip(*(tree_flatten(result)[0] for result in (op(*args, **kwargs), out))):
@@ -49,8 +54,9 @@ class Graph:
 
 
 class Capture:
-    def __init__(self, graph, capture_error_mode):
+    def __init__(self, graph, pool, capture_error_mode):
         assert capture_error_mode == "thread_local"
+        graph.pool = pool
         self.graph, self.recorder = graph, Recorder()
 
     def __enter__(self):
@@ -88,6 +94,8 @@ class Stream:
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
     Stream.current = Stream()
+    pools = itertools.count(1)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
     names = dict(Stream=Stream, stream=Stream, current_stream=lambda: Stream.current, CUDAGraph=Graph, graph=Capture)
     for name, value in names.items():
         monkeypatch.setattr(torch.cuda, name, value)
@@ -122,6 +130,21 @@ def test_replayed_steps_sample_what_plain_decoding_samples_in_every_role(tmp_pat
     assert {role: samples(policy, cuda.Graphs, role) for role in ROLES} == plain
     assert len({str(each) for each in plain.values()}) == 4, "the roles differ, or nothing is tested"
     assert Graph.replays > 2 * len(Graph.made) > 8, "several buckets, each replayed"
+
+
+def test_the_graphs_of_a_rollout_have_their_memory_in_common(tmp_path):
+    policy = policy_of(tmp_path)
+    pools = []
+
+    class Watched(cuda.Graphs):
+        def run(self, rows, width):
+            out = super().run(rows, width)
+            pools.append({graph.pool for graph, _ in self.graphs.values()})
+            return out
+
+    for _ in range(2):
+        samples(policy, Watched)
+    assert set(map(len, pools)) == {1} and len(set.union(*pools)) == 2 < len(Graph.made)
 
 
 def test_a_graph_that_is_kept_across_roles_would_be_seen(tmp_path):
