@@ -1,7 +1,9 @@
 """Every test runs on a CPU, without a network, a hub or a `lean` on PATH; with -m cuda on a card."""
 import gc
+import json
 import os
 import signal
+from functools import cache
 from multiprocessing import forkserver
 
 # A shell starts what runs in its background deaf to Ctrl-C, and children are as their parents.
@@ -29,3 +31,12 @@ def fork_server():
     from tests import programs  # it names what the server imports
 
     forkserver.ensure_running()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reading_once():
+    """A hundred runs read the toy's 4,096 rows, which takes a second each time."""
+    import data
+
+    read, data.key = cache(lambda row: theirs(json.loads(row))), cache(data.key)
+    theirs, data.read_theorem = data.read_theorem, lambda row: read(json.dumps(row))
