@@ -9,6 +9,7 @@ from tests.test_fd_mini import shake, write_model
 
 import fd_mini
 from bench.common import TINY, random_prover
+import train
 from extras import cuda, dry_run, provers
 
 pytestmark = [
@@ -88,3 +89,13 @@ def test_fake_tensors_count_what_torchs_allocator_counts(prover, quantize):
     fd_mini.fd_backward(policy, *job)
     measured = torch.cuda.max_memory_allocated() - held
     assert max(count.peaks.values()) - before == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize("algo", ["fd", "grpo"])
+def test_a_run_prints_its_plan_and_after_its_second_step_the_measured_peak_below_it(tmp_path, capsys, algo):
+    train.train(train.Config(algo=algo, steps=3, prompts_per_step=4, max_new_tokens=32, eval_every=0, out=str(tmp_path / "run")))
+    said = capsys.readouterr().out
+    assert said.count("memory plan:") == said.count("measured peak: ") == 1
+    assert said.index("memory plan:") < said.index("measured peak: ")
+    held, planned = (float(said.split(word)[1].split()[0].strip(",")) for word in ("GiB in tensors, ", "held by torch; planned "))
+    assert 0 < held < planned
