@@ -221,8 +221,8 @@ def test_evaluation_on_a_card_knows_what_is_free(monkeypatch):
 
 
 def test_the_measured_peak_stands_beside_the_planned_one(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 17 * GIB)
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 18.5 * GIB)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 17 * GIB)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 18.5 * GIB)
     said = memory.measured(SimpleNamespace(device=None, planned_peak=20 * GIB))
     assert said.startswith(f"  measured peak: 17.00 GiB in tensors, 18.50 held by torch; planned 20.00, of which {memory.FIXED / GIB:.1f} for CUDA itself") and "\n" not in said
 
