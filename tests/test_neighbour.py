@@ -345,14 +345,17 @@ def test_each_process_takes_the_card_of_its_own_number(monkeypatch):
     assert taken == [1]
 
 
-@pytest.mark.parametrize("given, found", [({}, "expandable_segments:True"), ({"PYTORCH_ALLOC_CONF": "backend:native"}, "backend:native"),
-                                          ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, None)])
-def test_the_allocator_is_set_before_torch_starts_unless_the_user_did(given, found):
+@pytest.mark.parametrize("name, given, found", [
+    ("PYTORCH_ALLOC_CONF", {}, "expandable_segments:True"), ("PYTORCH_ALLOC_CONF", {"PYTORCH_ALLOC_CONF": "backend:native"}, "backend:native"),
+    ("PYTORCH_ALLOC_CONF", {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, None),
+    ("GOMP_SPINCOUNT", {}, "2000"), ("GOMP_SPINCOUNT", {"GOMP_SPINCOUNT": "9"}, "9"), ("GOMP_SPINCOUNT", {"OMP_WAIT_POLICY": "ACTIVE"}, None)])
+def test_what_torch_reads_when_it_starts_is_set_before_unless_the_user_did(name, given, found):
     import os
     import subprocess
     import sys
 
-    clean = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name}
-    code = "import extras, os, sys; assert 'torch' not in sys.modules; print(os.environ.get('PYTORCH_ALLOC_CONF'))"
+    ours = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
+    code = f"import extras, os, sys; assert 'torch' not in sys.modules; print(os.environ.get('{name}'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean | given, cwd=fd_mini.TINY.parent.parent)
     assert done.stdout.strip() == str(found), done.stderr
