@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 and nothing else; both make .venv first.
 PYTHON ?= python3
 BIN = .venv/bin
-# Where it is set, every start of Python compiles torch again: 20 s instead of 8.
+# Where it is set, every start of Python compiles torch again, which doubles the time it takes.
 export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-real tiny bench clean figures

@@ -14,10 +14,9 @@ if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 # Also before torch: its threads wait for each other in loops. Where another program has a core,
-# the usual 300,000 rounds make a step of the toy 30 times slower; these cost an idle machine little.
+# the usual 300,000 rounds make a step of the toy ten times slower (docs/results.md).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
 
 interrupted = "interrupted"  # who keeps something says so here
 

@@ -1,7 +1,8 @@
 """A language model on the policy's card: the two take turns, or share it.
 
-For an Ollama on this machine, or wherever --tutor-card says more than `turns`. Its answers are asked for before the policy is loaded, so that an
-endpoint that does not work ends a run early, and the plan sees what is left of the card.
+For an Ollama on this machine, or wherever it is when --tutor-card is not `turns`. It is asked for
+an answer before the policy is loaded, so that an endpoint that does not work ends a run early, and
+the plan sees what is left of the card.
 """
 
 import socket
@@ -50,15 +51,22 @@ def advisor(spec, style=4, generate=None, mode="turns"):
 
 
 def is_here(host):
-    """Is this name or address one of this machine's own? Only such can be listened at."""
+    """Is one of the addresses behind this name this machine's own?"""
     try:
-        for family, _, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM):
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.bind(address)
-                return True
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):  # a name that nobody knows, or that is none
-        pass
-    return False
+        return False
+    return any(is_ours(family, address) for family, *_, address in found)
+
+
+def is_ours(family, address):
+    """Only at an address of its own can a machine be listening."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def in_turn(endpoint, answer, rollouts):

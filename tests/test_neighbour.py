@@ -154,11 +154,13 @@ def test_without_a_card_or_on_another_machine_it_is_only_pinged(ollama, monkeypa
 
 
 def test_by_any_name_of_this_machine_it_is_here(monkeypatch):
-    monkeypatch.setattr(neighbour.socket, "getaddrinfo", lambda host, *_, **__: [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (host, 0))])
-    assert neighbour.is_here("127.0.0.5") and not neighbour.is_here("192.0.2.1")  # an address that is nobody's
-    monkeypatch.undo()
-    assert neighbour.is_here("localhost") and neighbour.is_here("127.0.0.1") and not neighbour.is_here("nobody.invalid")
-    assert not neighbour.is_here("a..b")
+    """192.0.2.1 is an address that no machine has."""
+    names = {"own": ["127.0.0.5"], "other": ["192.0.2.1"], "both": ["192.0.2.1", "127.0.0.5"]}
+    known = {name: [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (address, 0)) for address in names[name]] for name in names}
+    with monkeypatch.context() as inner:
+        inner.setattr(socket, "getaddrinfo", lambda host, *_, **__: known[host])
+        assert [name for name in names if neighbour.is_here(name)] == ["own", "both"]
+    assert [host for host in ("localhost", "127.0.0.1", "nobody.invalid", "a..b") if neighbour.is_here(host)] == ["localhost", "127.0.0.1"]
 
 
 @pytest.mark.parametrize("mode, field", [("shared", {"keep_alive": -1}), ("cpu", {"options": {"num_gpu": 0}})])
